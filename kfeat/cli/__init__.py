@@ -1,0 +1,88 @@
+"""The command line. A command is a file here; it is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+
+import click
+
+from kfeat.errors import InputError
+
+COMMANDS = {
+    "train": "Train an encoder and export it.",
+    "export": "Export a trained encoder as a SavedModel.",
+    "score": "Score the features of an encoder.",
+    "data": "List, show and add data sets.",
+}
+
+
+class Commands(click.Group):
+    """Commands by name, each imported only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"kfeat.cli.{name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="kfeat")
+def commands(debug: bool) -> None:
+    """How good are the features of this image encoder?
+
+    \b
+    kfeat train cae1 --data photos
+    kfeat score --model cae1 --test photos
+    """
+
+
+def main() -> None:
+    """Run the command line: exit code 0; 2 for bad input, 1 for a failure at work."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("kfeat")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(commands.main(prog_name="kfeat", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except (InputError, click.ClickException) as error:
+        if debug:
+            traceback.print_exc()
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        fail(message, 2)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        fail(f"{type(error).__name__}: {error} (--debug shows the traceback)", 1)
+
+
+def fail(message: str, code: int) -> None:
+    """Write one line to stderr and exit."""
+    click.echo(f"kfeat: error: {' '.join(message.split())}", err=True)
+    sys.exit(code)

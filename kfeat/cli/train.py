@@ -1,0 +1,61 @@
+"""``kfeat train``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", help="Data set by name, or a folder of images.")
+@click.option("--split", help="Its split to learn from.")
+@click.option("--recipe", metavar="FILE", help="Recipe file, or the name of one of kfeat's own.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option("--image-size", type=int, help="Side of the images in pixels.")
+@click.option("--epochs", type=int, help="Passes over the images.")
+@click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--limit", type=int, help="Learn from at most so many images.")
+@click.option("--seed", type=int, help="Decides weights, order and augmentation.")
+@click.option("--output", metavar="RUN", help="Folder of the run.  [default: runs/MODEL/<n>]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
+@click.option("--data-dir", help="Where TFDS keeps prepared data.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def command(
+    model: str,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    output: str | None,
+    resume: bool,
+    strict: bool,
+    data_dir: str | None,
+    as_json: bool,
+    **changes: Any,
+) -> None:
+    """Train the encoder MODEL and export it to saved_models/MODEL/.
+
+    The recipe of the model's name says what to train on and how; options change it.
+
+    \b
+    kfeat train cae1
+    kfeat train cae1 --data photos --epochs 5
+    kfeat train resnet18 --data ~/pictures --image-size 128 --output runs/pictures
+    kfeat train resnet18 --data cifar10 --set learning_rate=0.05 --set shift=4
+    """
+    from kfeat.training import recipe as recipes
+
+    given = {key: value for key, value in changes.items() if value is not None}
+    composed = recipes.compose(model, recipe, **recipes.parse_settings(settings) | given)
+
+    from kfeat.training import fit
+
+    run = Path(output) if output else fit.default_output(model, resume)
+    results = fit.train(composed, run, resume=resume, data_dir=data_dir, strict=strict)
+    if as_json:
+        click.echo(json.dumps(results))
+    else:
+        click.echo(f"run {run}, exported to {results['saved_model']}")

@@ -1,0 +1,238 @@
+"""From a source to batches: decode, resize, keep, shuffle, augment, batch.
+
+Images are decoded and resized once, into one uint8 array, in memory or on disk. Training
+batches are gathered from it by index, so that every epoch is a full shuffle, and what batch
+i of epoch e holds follows from the seed alone: a run that was interrupted goes on with the
+batches that it would have had.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kfeat.data.source import Source
+from kfeat.errors import InputError
+from kfeat.progress import progress
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+log = logging.getLogger("kfeat")
+
+RESIZES = ("crop", "stretch")
+
+
+@dataclass
+class Images:
+    """Images of one size, decoded.
+
+    Attributes:
+        images: uint8 [N, S, S, 3], an array or a file mapped into memory.
+        labels: int64 [N], or None.
+        unreadable: images of the source that were passed over, each with the reason.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    unreadable: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def resized(dataset: tf.data.Dataset, image_size: int, resize: str = "crop") -> tf.data.Dataset:
+    """Bring every image of a dataset to image_size x image_size, antialiased bilinear.
+
+    Args:
+        dataset: elements with ``image``: uint8 [H, W, 3]; other keys pass through.
+        image_size: side S in pixels.
+        resize: ``"crop"`` scales the shorter side to S and cuts out the centre;
+            ``"stretch"`` scales both sides to S.
+    """
+    import tensorflow as tf
+
+    def fit(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image = element["image"]
+        if image.shape[:2] != (image_size, image_size):
+            if resize == "crop":
+                shape = tf.shape(image)
+                side = tf.reduce_min(shape[:2])
+                top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+                image = image[top : top + side, left : left + side]
+            image = tf.image.resize(image, (image_size, image_size), antialias=True)
+            image = tf.cast(tf.round(image), tf.uint8)
+        return {**element, "image": tf.ensure_shape(image, (image_size, image_size, 3))}
+
+    return dataset.map(fit, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def load(
+    source: Source,
+    split: str,
+    image_size: int,
+    *,
+    resize: str = "crop",
+    limit: int | None = None,
+    memory_limit: float = 4.0,
+    cache_dir: Path | None = None,
+) -> Images:
+    """Decode and resize a split, or its first ``limit`` images, into one array.
+
+    Sources keep their images in a mixed order, so that the first N are a fair sample.
+
+    Args:
+        source: where the images are.
+        split: one of its splits.
+        image_size: side S in pixels.
+        resize: see `resized`.
+        limit: at most so many images; None for all.
+        memory_limit: up to so many GiB the array is held in memory; a larger one is a
+            nameless file in ``cache_dir``, which vanishes with the process.
+        cache_dir: the folder for it; None for the system's folder for temporary files.
+
+    Raises:
+        InputError: no such split, or no image in it that can be read.
+    """
+    dataset = source.dataset(split)
+    count = source.splits[split]
+    if limit is not None:
+        count = min(count, limit)
+        dataset = dataset.take(count)
+    shape = (count, image_size, image_size, 3)
+    if np.prod(shape, dtype=np.int64) <= memory_limit * 2**30:
+        images = np.empty(shape, np.uint8)
+    else:
+        log.info("%s %s does not fit into %g GiB: kept on disk", source.name, split, memory_limit)
+        with tempfile.TemporaryFile(dir=cache_dir) as file:
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape, dtype=np.int64)))
+            images = np.memmap(file, np.uint8, "w+", shape=shape)
+    labels = np.empty(count, np.int64) if split in source.labelled else None
+
+    n = 0
+    batches = resized(dataset, image_size, resize).batch(64).prefetch(2)
+    with progress(total=count, unit="img", desc=f"reading {source.name} {split}") as bar:
+        for batch in batches.as_numpy_iterator():
+            size = len(batch["image"])
+            images[n : n + size] = batch["image"]
+            if labels is not None:
+                labels[n : n + size] = batch["label"]
+            n += size
+            bar.update(size)
+    for path, reason in source.unreadable.items():
+        log.warning("passed over %s: %s", path, reason)
+    if n == 0:
+        raise InputError(f"{source.name} has no readable image in its split {split!r}")
+    return Images(
+        images[:n], labels[:n] if labels is not None else None, dict(source.unreadable)
+    )
+
+
+def training_batches(
+    data: Images,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    epochs: range,
+    seed: int,
+    flip: bool = False,
+    shift: int = 0,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches for a range of epochs.
+
+    An epoch holds ``len(indices) // batch_size`` whole batches; the images that are left
+    over differ from epoch to epoch.
+
+    Args:
+        data: the images.
+        indices: int [M], the images to learn from.
+        batch_size: images a batch.
+        epochs: the epochs to give, counted from 0 over the whole training.
+        seed: decides order and augmentation, together with the epoch.
+        flip: mirror every second image, at random.
+        shift: move each image by up to so many pixels, at random; what comes into sight is
+            the image mirrored at its edge.
+
+    Returns:
+        Elements (images uint8 [B, S, S, 3], target): target is labels int64 [B], or the
+        images themselves where there are no labels.
+    """
+    import tensorflow as tf
+
+    steps = len(indices) // batch_size
+
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(indices)
+
+    def batch(position: np.int64) -> list[np.ndarray]:
+        epoch, step = divmod(int(position), steps)
+        chosen = order(epoch)[step * batch_size : (step + 1) * batch_size]
+        images = data.images[chosen]
+        if flip or shift:
+            rng = np.random.default_rng([seed, epoch, step])
+            images = augment(images, rng, flip=flip, shift=shift)
+        return [images] if data.labels is None else [images, data.labels[chosen]]
+
+    positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+    return _gather(positions, batch, data, batch_size)
+
+
+def validation_batches(data: Images, indices: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Every image of ``indices`` once, in order, as they are; elements as in training."""
+    import tensorflow as tf
+
+    def batch(start: np.int64) -> list[np.ndarray]:
+        chosen = indices[start : start + batch_size]
+        images = data.images[chosen]
+        return [images] if data.labels is None else [images, data.labels[chosen]]
+
+    return _gather(tf.data.Dataset.range(0, len(indices), batch_size), batch, data, None)
+
+
+def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    types = [tf.uint8] if data.labels is None else [tf.uint8, tf.int64]
+
+    def element(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, *labels = tf.numpy_function(batch, [position], types, stateful=False)
+        images.set_shape((batch_size, *data.images.shape[1:]))
+        if not labels:
+            return images, images
+        labels[0].set_shape((batch_size,))
+        return images, labels[0]
+
+    return positions.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def augment(
+    images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: int
+) -> np.ndarray:
+    """Mirror and shift each image of a batch at random.
+
+    Args:
+        images: uint8 [B, S, S, 3].
+        rng: draws one flip and two shifts an image.
+        flip: see `training_batches`.
+        shift: see `training_batches`; less than S.
+
+    Returns:
+        A new array of the same shape and type.
+    """
+    count, size = images.shape[:2]
+    flips = rng.random(count) < 0.5
+    offsets = rng.integers(-shift, shift + 1, (2, count, 1))
+    rows, columns = np.arange(size) + offsets
+    rows, columns = (np.where(i < 0, -1 - i, i) for i in (rows, columns))
+    rows, columns = (np.where(i >= size, 2 * size - 1 - i, i) for i in (rows, columns))
+    if flip:
+        columns = np.where(flips[:, None], columns[:, ::-1], columns)
+    return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

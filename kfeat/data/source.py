@@ -1,0 +1,57 @@
+"""A source: images under a name, in splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kfeat.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass
+class Source:
+    """Images under a name, in splits.
+
+    Attributes:
+        name: what the user called it: ``"photos"``, ``"stl10"``, a path.
+        class_names: one name a class; a label is an index into it. None without labels.
+        splits: the number of images in each split.
+        labelled: the splits whose images have a label.
+        read: makes the ``tf.data.Dataset`` of one split; use `dataset` instead.
+        image_shape: (height, width) that all images share, or None where they differ.
+        unreadable: images passed over so far, each with the reason; grows while reading.
+    """
+
+    name: str
+    class_names: tuple[str, ...] | None
+    splits: dict[str, int]
+    labelled: frozenset[str]
+    read: Callable[[str], tf.data.Dataset]
+    image_shape: tuple[int, int] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def require(self, split: str) -> str:
+        """Return ``split``, or raise `InputError` where the source has no such split."""
+        if split not in self.splits:
+            there = ", ".join(self.splits)
+            raise InputError(
+                f"{self.name} has no split {split!r}: choose one of {there}"
+                + nearest(split, self.splits)
+            )
+        return split
+
+    def dataset(self, split: str) -> tf.data.Dataset:
+        """Read one split, always in the same order.
+
+        Returns:
+            Elements ``{"image": uint8 [H, W, 3], "label": int64 []}``; ``label`` is missing
+            where the split has no labels.
+
+        Raises:
+            InputError: the source has no such split.
+        """
+        return self.read(self.require(split))

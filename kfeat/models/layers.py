@@ -1,0 +1,72 @@
+"""Layers that Keras has not, or has slower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="kfeat")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization`, computed by TensorFlow's fused kernel.
+
+    Outputs, gradients and moving statistics are those of Keras's own layer (the biased batch
+    variance goes into the moving variance); arguments are the same. Keras 3 composes the
+    normalisation from single operations on the TensorFlow backend, each of which walks
+    through the whole activation; the fused kernel (``FusedBatchNormV3``) does it in two
+    passes forward and two backward. Where the kernel does not apply (other ranks than 4,
+    another axis than the last, a mask, no scale or no centre, renormalisation,
+    synchronisation between replicas, float64), Keras's own code runs.
+
+    Input and output: float32, float16 or bfloat16 [N, H, W, C].
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167.
+    """
+
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Normalise ``inputs``; with the batch's statistics if ``training``."""
+        fusable = (
+            mask is None
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and self.scale
+            and self.center
+            and not self.renorm
+            and not self.synchronized
+            and inputs.dtype in ("float32", "float16", "bfloat16")
+        )
+        if not fusable:
+            return super().call(inputs, training=training, mask=mask)
+        options: dict[str, Any] = {"epsilon": self.epsilon, "data_format": "NHWC"}
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        if not (training and self.trainable):
+            outputs, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=gamma,
+                offset=beta,
+                mean=tf.convert_to_tensor(self.moving_mean),
+                variance=tf.convert_to_tensor(self.moving_variance),
+                is_training=False,
+                **options,
+            )
+            return outputs
+        empty = tf.zeros([0], tf.float32)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=empty,
+            variance=empty,
+            is_training=True,
+            **options,
+        )
+        # The kernel returns the unbiased variance, n / (n - 1) times the biased one.
+        n = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
+        variance = variance * ((n - 1) / n)
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return outputs

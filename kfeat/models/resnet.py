@@ -1,0 +1,90 @@
+"""Residual networks with a 128-d feature layer.
+
+Source: He, Zhang, Ren and Sun 2016, "Deep residual learning for image recognition", CVPR,
+arXiv 1512.03385, in the variant known as v1.5: where a bottleneck block halves the
+resolution, the stride sits on its 3x3 convolution. Layer by layer this is torchvision's
+network (padding, batch-norm epsilon and momentum included), so that its published weights fit.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from kfeat.models.layers import BatchNormalization
+
+STRIDE = 32
+"""Factor between the side of the image and that of the last feature map."""
+
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+"""Of ImageNet's training images in [0, 1], as torchvision's weights expect them."""
+
+
+def resnet18(image_size: int, feature_size: int = 128, name: str = "resnet18") -> keras.Model:
+    """Build a ResNet18 encoder with random weights.
+
+    Args:
+        image_size: side S of the square images in pixels, 32 or more. 224 is ImageNet's.
+        feature_size: length D of the feature vector.
+        name: name of the model.
+
+    Returns:
+        A functional model: float32 [N, S, S, 3] in [0, 255] -> float32 [N, D]. Its one
+        `GlobalAveragePooling2D` layer gives the 512 pooled features; a linear dense layer,
+        ``features``, reads the vector off them.
+    """
+    return _resnet(image_size, (2, 2, 2, 2), feature_size, name)
+
+
+def _resnet(
+    image_size: int, depths: tuple[int, ...], feature_size: int, name: str
+) -> keras.Model:
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = layers.Rescaling(
+        scale=[1 / (255 * s) for s in STANDARD_DEVIATION],
+        offset=[-m / s for m, s in zip(MEAN, STANDARD_DEVIATION, strict=True)],
+        name="normalise",
+    )(images)
+    x = _conv_bn(x, 64, 7, 2, "stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros: x >= 0 after the ReLU
+    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    for stage, depth in enumerate(depths, 1):
+        filters = 64 * 2 ** (stage - 1)
+        for block in range(depth):
+            stride = 2 if stage > 1 and block == 0 else 1
+            x = _basic_block(x, filters, stride, f"stage{stage}_block{block + 1}")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    features = layers.Dense(feature_size, dtype="float32", name="features")(x)
+    return keras.Model(images, features, name=name)
+
+
+def _basic_block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
+    y = _conv_bn(x, filters, 3, stride, f"{name}_1")
+    y = layers.ReLU(name=f"{name}_1_relu")(y)
+    y = _conv_bn(y, filters, 3, 1, f"{name}_2")
+    if stride > 1 or x.shape[-1] != filters:
+        x = _conv_bn(x, filters, 1, stride, f"{name}_shortcut")
+    y = layers.Add(name=f"{name}_add")([y, x])
+    return layers.ReLU(name=f"{name}_relu")(y)
+
+
+def _conv_bn(
+    x: keras.KerasTensor, filters: int, kernel_size: int, stride: int, name: str
+) -> keras.KerasTensor:
+    padding = "same"
+    if stride > 1 and kernel_size > 1:
+        # "same" would pad an even image on one side only; torchvision pads both.
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    x = layers.Conv2D(
+        filters,
+        kernel_size,
+        stride,
+        padding,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)

@@ -1,0 +1,89 @@
+"""An encoder leaves as a SavedModel, in the layout that TF Serving watches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kfeat.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def saved_models(home: str | Path | None = None) -> Path:
+    """The folder of exported encoders: ``saved_models`` in ``home``.
+
+    ``home`` is ``$KFEAT_HOME`` or the working directory where it is not given.
+    """
+    return Path(home or os.environ.get("KFEAT_HOME") or ".").expanduser() / "saved_models"
+
+
+def versions(name: str, home: str | Path | None = None) -> list[Path]:
+    """The exported versions of an encoder, the oldest first."""
+    folders = (saved_models(home) / name).glob("*/saved_model.pb")
+    numbered = [f.parent for f in folders if f.parent.name.isdecimal()]
+    return sorted(numbered, key=lambda folder: int(folder.name))
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Load a ``.keras`` file in Keras's safe mode: no code from the file is run.
+
+    Raises:
+        InputError: it cannot be read as one.
+    """
+    import keras
+
+    import kfeat.models.layers  # noqa: F401  registers the layers that the file may name
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be loaded as a Keras model: {reason[:300]}") from None
+
+
+def export(path: str | Path, name: str, *, home: str | Path | None = None) -> Path:
+    """Export a ``.keras`` encoder as the next version of ``name``.
+
+    The SavedModel has the signature ``serving_default``: ``images`` float32 [N, S, S, 3] in
+    [0, 255] -> ``features`` float32 [N, 128]. It is written under a temporary name and then
+    renamed, so that a server that watches the folder never sees half of it.
+
+    Args:
+        path: the encoder.
+        name: what it is served as.
+        home: see `saved_models`.
+
+    Returns:
+        The folder of the new version.
+    """
+    import tensorflow as tf
+
+    encoder = load_keras(Path(path))
+    shape = encoder.inputs[0].shape
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": encoder(images, training=False)}
+
+    root = saved_models(home) / name
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".new-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    module = tf.Module()
+    module.encoder, module.serve = encoder, serve
+    try:
+        tf.saved_model.save(module, temporary, signatures={"serving_default": serve})
+        while True:
+            taken = [int(f.name) for f in root.iterdir() if f.name.isdecimal()]
+            version = root / str(max(taken, default=0) + 1)
+            try:
+                return temporary.rename(version)
+            except OSError:
+                if not version.exists():
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,382 @@
+"""One training, from a recipe to an exported encoder."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kfeat.data import pipeline
+from kfeat.data.catalog import default_split, open_source
+from kfeat.errors import InputError
+from kfeat.models import catalog
+from kfeat.training import recipe as recipes
+from kfeat.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger("kfeat")
+
+
+def train(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    data_dir: str | Path | None = None,
+    strict: bool = False,
+    home: str | Path | None = None,
+) -> dict[str, Any]:
+    """Train an encoder and export it.
+
+    The run, a folder, holds ``recipe.toml`` as used, ``train.log``, ``history.csv``,
+    ``tensorboard/``, ``checkpoints/`` (the last epoch's and the best one's), ``model.keras``
+    (the encoder of the best epoch) and ``results.json``. The encoder is exported to
+    ``saved_models/<model>/<next version>/``.
+
+    The same recipe gives the same weights on the same machine, to the last bit, whether or
+    not the training was interrupted and resumed.
+
+    Args:
+        recipe: what to train and how; see `kfeat.training.recipe.compose`.
+        output: the run's folder; made here.
+        resume: go on with the run in ``output`` after its last whole epoch.
+        data_dir: where TFDS keeps prepared data.
+        strict: stop at the first unreadable image instead of passing over it.
+        home: the folder that holds ``saved_models``; None for ``$KFEAT_HOME``, else the
+            working directory.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        InputError: the data, the recipe or the folder cannot be used.
+    """
+    from kfeat.serving import export
+
+    output = Path(output)
+    source = open_source(recipe.data, data_dir=data_dir, strict=strict)
+    supervised = catalog.find(recipe.model).supervised
+    split = recipe.split or default_split(source, labelled=supervised)
+    recipe = dataclasses.replace(recipe, split=source.require(split))
+    if supervised and split not in source.labelled:
+        raise InputError(
+            f"{recipe.model} learns from labels, which {source.name} {split} has not: "
+            f"choose another split or an unsupervised model"
+        )
+    finished = _open_run(output, recipe, resume)
+    if finished:
+        log.info("%s is complete already", output)
+        return finished
+
+    handler = logging.FileHandler(output / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        results = _train(recipe, source, output)
+        exported = export.export(output / "model.keras", recipe.model, home=home)
+        results["saved_model"] = str(exported)
+        log.info("exported to %s", exported)
+        _write(output / "results.json", json.dumps(results, indent=2) + "\n")
+        shutil.rmtree(output / "cache", ignore_errors=True)
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+    return results
+
+
+def default_output(model: str, resume: bool) -> Path:
+    """The run's folder where the user names none: ``runs/<model>/<n>``.
+
+    n is the next number, or the last one to resume.
+    """
+    folder = Path("runs") / model
+    taken = [int(f.name) for f in folder.glob("*") if f.name.isdecimal()]
+    last = max(taken, default=0)
+    return folder / str(last if resume and last else last + 1)
+
+
+def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Make the run's folder, or check the one to resume; return its results if complete."""
+    toml = output / "recipe.toml"
+    if not toml.exists():
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise InputError(f"{output} exists and is no run: choose another --output")
+        if resume:
+            log.info("%s: nothing to resume, starting anew", output)
+        output.mkdir(parents=True, exist_ok=True)
+        _write(toml, recipes.to_toml(recipe))
+        return None
+    if not resume:
+        raise InputError(f"{output} is a run already: add --resume or choose another --output")
+    before = recipes.read(toml)
+    changed = [k for k, v in dataclasses.asdict(recipe).items() if before.get(k) != v]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{output} cannot be resumed with another {key} "
+            f"({getattr(recipe, key)!r}; the run has {before.get(key)!r}): choose another --output"
+        )
+    results = output / "results.json"
+    return json.loads(results.read_text()) if results.exists() else None
+
+
+def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
+    import keras
+    import tensorflow as tf
+
+    started = time.perf_counter()
+    encoder = catalog.find(recipe.model)
+    objective = importlib.import_module(f"kfeat.training.{encoder.objective}")
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(recipe.seed)
+
+    (output / "cache").mkdir(exist_ok=True)
+    data = pipeline.load(
+        source,
+        recipe.split,
+        recipe.image_size,
+        resize=recipe.resize,
+        limit=recipe.limit or None,
+        memory_limit=recipe.memory_limit,
+        cache_dir=output / "cache",
+    )
+    if not encoder.supervised:
+        data.labels = None
+    shuffled = np.random.default_rng(recipe.seed).permutation(len(data))
+    held_out = round(recipe.validation * len(data))
+    if recipe.validation:
+        held_out = min(max(held_out, 1), len(data) - 1)
+    validation, training = np.sort(shuffled[:held_out]), shuffled[held_out:]
+    batch_size = min(recipe.batch_size, len(training))
+    if batch_size < recipe.batch_size:
+        log.info("batch size %d: there are no more images to learn from", batch_size)
+    steps = len(training) // batch_size
+    log.info(
+        "%s learns from %d images of %s %s, %d held out; %d epochs of %d steps",
+        recipe.model,
+        len(training),
+        source.name,
+        recipe.split,
+        len(validation),
+        recipe.epochs,
+        steps,
+    )
+
+    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[recipe.precision]
+    keras.config.set_dtype_policy(policy)
+    graph = catalog.build_graph(recipe.model, recipe.image_size)
+    keras.config.set_dtype_policy("float32")
+    model, compilation = objective.prepare(
+        graph, len(source.class_names or ()), recipe.label_smoothing
+    )
+    model.compile(optimizer=optimizer(recipe, steps), jit_compile=False, **compilation)
+    model.optimizer.build(model.trainable_variables)
+
+    checkpoints = Checkpoints(output, objective.MONITOR if held_out else "loss")
+    first_epoch = checkpoints.restore(model)
+    if first_epoch:
+        log.info("resuming after epoch %d", first_epoch)
+    batches = pipeline.training_batches(
+        data,
+        training,
+        batch_size=batch_size,
+        epochs=range(first_epoch, recipe.epochs),
+        seed=recipe.seed,
+        flip=recipe.flip,
+        shift=recipe.shift,
+    )
+    if first_epoch < recipe.epochs:
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=recipe.epochs,
+            validation_data=pipeline.validation_batches(data, validation, batch_size)
+            if held_out
+            else None,
+            verbose=0,
+            callbacks=[
+                checkpoints.callback(),
+                progress_callback(recipe.epochs, steps, batch_size, first_epoch),
+                keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
+            ],
+        )
+    best = checkpoints.load_best(model)
+    # Weights are float32 whatever the training's precision; so is the encoder that leaves.
+    encoder_graph = catalog.build_graph(recipe.model, recipe.image_size)
+    encoder_graph.set_weights(graph.get_weights())
+    temporary = output / ".model.keras"
+    catalog.cut(encoder_graph).save(temporary)
+    os.replace(temporary, output / "model.keras")
+    return {
+        "model": recipe.model,
+        "data": {
+            "name": source.name,
+            "split": recipe.split,
+            "count": len(training),
+            "validation": len(validation),
+            "unreadable": data.unreadable,
+        },
+        "epochs": recipe.epochs,
+        "best": best,
+        "parameters": graph.count_params(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("kfeat", "keras", "numpy")},
+            "tensorflow": tf.__version__,
+        },
+    }
+
+
+def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """Make a recipe's optimiser, its learning-rate schedule included.
+
+    Args:
+        recipe: the recipe.
+        steps: steps an epoch.
+    """
+    import keras
+
+    rate: Any = recipe.learning_rate
+    warmup = round(recipe.warmup_epochs * steps)
+    decay = max(recipe.epochs * steps - warmup, 1)
+    if recipe.schedule == "cosine" or warmup:
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else recipe.learning_rate,
+            decay,
+            alpha=0.0 if recipe.schedule == "cosine" else 1.0,
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    decay_rate = recipe.weight_decay or None
+    match recipe.optimizer:
+        case "sgd":
+            made = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay_rate)
+        case "adam":
+            made = keras.optimizers.Adam(rate)
+        case "adamw":
+            made = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    if decay_rate and recipe.optimizer != "adam":
+        made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return made
+
+
+class Checkpoints:
+    """A run's checkpoints: the last whole epoch, and the best one.
+
+    ``checkpoints/epoch-<n>/`` holds weights, the optimiser's state and the history after
+    epoch n; it appears whole, by a rename. ``checkpoints/best.weights.h5`` is written before
+    it, and written again to the same bits if the epoch has to be repeated.
+    """
+
+    def __init__(self, output: Path, monitor: str) -> None:
+        self.folder = output / "checkpoints"
+        self.csv = output / "history.csv"
+        self.monitor = monitor
+        self.history: list[dict[str, float]] = []
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the last whole epoch into ``model``; return how many epochs are done."""
+        self.folder.mkdir(exist_ok=True)
+        done = sorted(self.folder.glob("epoch-*"))
+        if not done:
+            return 0
+        model.load_weights(done[-1] / "model.weights.h5")
+        self.history = json.loads((done[-1] / "history.json").read_text())
+        return len(self.history)
+
+    def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
+        """Keep what ``model`` is after an epoch, counted from 0."""
+        figures = {k: float(v) for k, v in logs.items()}
+        if not all(map(math.isfinite, figures.values())):
+            raise ArithmeticError(
+                f"training diverged in epoch {epoch + 1}: lower learning_rate ({figures})"
+            )
+        self.history.append({"epoch": epoch + 1, **figures})
+        if self.best() is self.history[-1]:
+            temporary = self.folder / "new.weights.h5"
+            model.save_weights(temporary)
+            os.replace(temporary, self.folder / "best.weights.h5")
+        temporary = self.folder / "new"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        model.save_weights(temporary / "model.weights.h5")
+        (temporary / "history.json").write_text(json.dumps(self.history))
+        before = list(self.folder.glob("epoch-*"))
+        temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")
+        for folder in before:
+            shutil.rmtree(folder)
+        with open(self.csv.with_suffix(".new"), "w", newline="") as file:
+            writer = csv.DictWriter(file, self.history[0])
+            writer.writeheader()
+            writer.writerows(self.history)
+        os.replace(self.csv.with_suffix(".new"), self.csv)
+        log.info(
+            "epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items())
+        )
+
+    def best(self) -> dict[str, float]:
+        """The epoch at which the monitored quantity was lowest, the first of equals."""
+        return min(self.history, key=lambda epoch: epoch[self.monitor])
+
+    def load_best(self, model: keras.Model) -> dict[str, float]:
+        """Load the best epoch into ``model``; return its figures."""
+        model.load_weights(self.folder / "best.weights.h5")
+        return self.best()
+
+    def callback(self) -> keras.callbacks.Callback:
+        """A callback that saves at the end of every epoch."""
+        import keras
+
+        callback = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: self.save(callback.model, epoch, logs)
+        )
+        return callback
+
+
+def progress_callback(
+    epochs: int, steps: int, batch_size: int, first_epoch: int
+) -> keras.callbacks.Callback:
+    """A bar over the whole training: images done, images per second, time left."""
+    import keras
+
+    from kfeat.progress import progress
+
+    bar = progress(
+        total=epochs * steps * batch_size,
+        initial=first_epoch * steps * batch_size,
+        unit="img",
+        unit_scale=True,
+    )
+
+    def begin(epoch: int, logs: Any) -> None:
+        bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
+
+    def step(batch: int, logs: dict[str, float]) -> None:
+        bar.set_postfix(loss=f"{float(logs['loss']):.5g}", refresh=False)
+        bar.update(batch_size)
+
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=begin, on_train_batch_end=step, on_train_end=lambda logs: bar.close()
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)

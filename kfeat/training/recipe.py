@@ -1,0 +1,219 @@
+"""A recipe: what to train and how, in one flat TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfeat.data.pipeline import RESIZES
+from kfeat.errors import InputError, nearest
+from kfeat.models import catalog
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how; the keys of a recipe file are these names.
+
+    Attributes:
+        model: name of the encoder.
+        data: name or path of the data set.
+        split: its split to learn from; empty for the usual one of the data set.
+        image_size: side of the images in pixels.
+        resize: how images come to that size: ``"crop"`` (scale the shorter side, cut out
+            the centre) or ``"stretch"``.
+        limit: learn from at most so many images; 0 for all.
+        validation: fraction of the images held out, by which the best epoch is chosen.
+        epochs: passes over the images.
+        batch_size: images a step.
+        seed: decides initial weights, held-out images, order and augmentation.
+        flip: mirror every second image at random.
+        shift: move each image by up to so many pixels at random.
+        optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"adam"`` or ``"adamw"``.
+        learning_rate: its highest value.
+        schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
+        warmup_epochs: epochs in which the learning rate rises linearly from 0.
+        weight_decay: decoupled weight decay, on kernels only (SGD and AdamW).
+        label_smoothing: of the cross-entropy; classification only.
+        precision: ``"float32"`` or ``"bfloat16"`` (weights stay float32).
+        memory_limit: GiB of decoded images held in memory; more go to a file in the run.
+    """
+
+    model: str
+    data: str
+    image_size: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    split: str = ""
+    resize: str = "crop"
+    limit: int = 0
+    validation: float = 0.05
+    seed: int = 0
+    flip: bool = False
+    shift: int = 0
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    memory_limit: float = 4.0
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
+_TYPES: dict[str, tuple[type, str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": (bool, "true or false"),
+}
+_CHOICES = {
+    "resize": RESIZES,
+    "optimizer": ("sgd", "adam", "adamw"),
+    "schedule": ("cosine", "constant"),
+    "precision": ("float32", "bfloat16"),
+}
+_BOUNDS = {
+    "image_size": (1, 4096),
+    "limit": (0, math.inf),
+    "validation": (0, 0.9),
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seed": (0, 2**32 - 1),
+    "shift": (0, 4095),
+    "learning_rate": (1e-12, 1e3),
+    "warmup_epochs": (0, 1e6),
+    "weight_decay": (0, 1e3),
+    "label_smoothing": (0, 0.99),
+    "memory_limit": (0, 1e6),
+}
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with kfeat, by name."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes"
+    folder = installed if installed.is_dir() else package.parent / "recipes"
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def read(path: Path, origin: str | None = None) -> dict[str, Any]:
+    """Read a recipe file.
+
+    Raises:
+        InputError: it cannot be read, is no TOML, or has an unknown key or a wrong value.
+    """
+    origin = origin or str(path)
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"recipe {origin} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {origin} is not valid TOML: {error}") from None
+    return checked(values, f"recipe {origin}")
+
+
+def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return recipe values, whole numbers made floats where floats are meant.
+
+    Raises:
+        InputError: an unknown key, or a value of the wrong type or out of its range.
+    """
+    out = {}
+    for key, value in values.items():
+        if key not in FIELDS:
+            known = f"known keys are {', '.join(FIELDS)}"
+            raise InputError(
+                f"{origin}: unknown key {key!r}{nearest(key, FIELDS) or '; ' + known}"
+            )
+        expected, words = _TYPES[str(FIELDS[key].type)]
+        if expected is float and type(value) is int:
+            value = float(value)
+        if type(value) is not expected:
+            raise InputError(f"{origin}: {key} must be {words}, not {value!r}")
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise InputError(
+                f"{origin}: {key} must be one of {', '.join(_CHOICES[key])}, not {value!r}"
+                + nearest(value, _CHOICES[key])
+            )
+        if key in _BOUNDS:
+            low, high = _BOUNDS[key]
+            if not low <= value <= high:
+                limits = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+                raise InputError(f"{origin}: {key} must be {limits}, not {value!r}")
+        out[key] = value
+    return out
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Parse ``key=value`` texts; a value is TOML, or else a plain text.
+
+    Raises:
+        InputError: no ``=``, an unknown key or a wrong value.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: write it as key=value")
+        try:
+            value = tomllib.loads(f"value = {text.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        values |= checked({key.strip(): value}, f"--set {setting}")
+    return values
+
+
+def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
+    """Make the recipe of a training: a file's values, changed by the caller's.
+
+    Args:
+        model: name of the encoder.
+        file: path of a recipe, or the name of one that comes with kfeat; None for the
+            recipe that is called like the model.
+        changes: values that replace the file's. With another ``data`` than the file's, the
+            file's ``split`` no longer counts.
+
+    Raises:
+        InputError: unknown model, a file that cannot be used, a recipe of another model, or
+            an image size that the model cannot take.
+    """
+    encoder = catalog.find(model)
+    recipes = shipped()
+    name = file or model
+    values = read(recipes[name], name) if name in recipes else read(Path(name))
+    if values.setdefault("model", model) != model:
+        raise InputError(f"recipe {name} is for the model {values['model']!r}, not {model!r}")
+    changes = checked(changes, "options")
+    if changes.get("data", values.get("data")) != values.get("data"):
+        values.pop("split", None)
+    values |= changes
+    missing = [
+        key
+        for key, field in FIELDS.items()
+        if field.default is dataclasses.MISSING and key not in values
+    ]
+    if missing:
+        raise InputError(f"recipe {name} lacks {', '.join(missing)}")
+    recipe = Recipe(**values)
+    catalog.check_image_size(model, recipe.image_size)
+    if recipe.shift >= recipe.image_size:
+        raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
+    if recipe.label_smoothing and not encoder.supervised:
+        raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
+    return recipe
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Write a recipe as TOML text, every key included."""
+    lines = []
+    for key, value in dataclasses.asdict(recipe).items():
+        # A JSON text, number or truth value is a TOML one too.
+        lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+    return "".join(lines)
