@@ -1,0 +1,35 @@
+"""Clusters of features."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from kfeat.errors import InputError
+
+
+def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndarray:
+    """Cluster features by k-means: Lloyd's algorithm from k-means++ starts, the best of several.
+
+    This is scikit-learn's ``KMeans`` with its own defaults, but for ``n_init``.
+
+    Args:
+        features: float32 or float64 [N, D], finite.
+        k: the number of clusters, 1 .. N.
+        seed: seed of the starts, 0 .. 2**32 - 1; the same seed gives the same clusters.
+        n_init: the number of starts, of which the one of least inertia is kept.
+
+    Returns:
+        int32 [N], the cluster of each sample, 0 .. k - 1. Where fewer than k samples are
+        distinct, some clusters are empty, and scikit-learn warns of it.
+
+    Raises:
+        InputError: k is below 1 or above N.
+
+    >>> clusters = kmeans(np.array([[0.0], [0.1], [5.0], [5.1]]), k=2, seed=0)
+    >>> bool(clusters[0] == clusters[1] != clusters[2] == clusters[3])
+    True
+    """
+    if not 1 <= k <= len(features):
+        raise InputError(f"k {k}: {len(features)} samples make 1 to {len(features)} clusters")
+    return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(features).labels_
