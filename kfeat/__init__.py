@@ -1,0 +1,53 @@
+"""How good are the features of this image encoder, and how do I put it into production?
+
+The public names, each loaded when it is first used; importing kfeat costs milliseconds:
+
+* `train`: train an encoder from a recipe (`compose`) and export it.
+* `score`, `score_features`: the scorecard of an encoder, or of features.
+* `export`: an encoder becomes a SavedModel that TF Serving loads.
+* `open_source`: images under a name or a path.
+* `build`: an encoder as a Keras model.
+* `InputError`: raised where input cannot be used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kfeat.errors import InputError
+
+if TYPE_CHECKING:
+    from kfeat.api import score, score_features
+    from kfeat.data.catalog import open_source
+    from kfeat.models.catalog import build
+    from kfeat.serving.export import export
+    from kfeat.training.fit import train
+    from kfeat.training.recipe import compose
+
+_HOMES = {
+    "build": "kfeat.models.catalog",
+    "compose": "kfeat.training.recipe",
+    "export": "kfeat.serving.export",
+    "open_source": "kfeat.data.catalog",
+    "score": "kfeat.api",
+    "score_features": "kfeat.api",
+    "train": "kfeat.training.fit",
+}
+
+__all__ = [
+    "InputError",
+    "build",
+    "compose",
+    "export",
+    "open_source",
+    "score",
+    "score_features",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'kfeat' has no attribute {name!r}")

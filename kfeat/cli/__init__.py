@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import logging
 import os
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
 import click
 
@@ -51,6 +55,34 @@ def commands(debug: bool) -> None:
     """
 
 
+class QuietTensorFlow(importlib.abc.MetaPathFinder):
+    """Imports TensorFlow with stderr closed.
+
+    While it is imported, its C++ code writes lines to stderr that no setting turns off.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find TensorFlow, and leave every other module to the other finders."""
+        spec = PathFinder.find_spec(name, path) if name == "tensorflow" else None
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+
+        def run_quietly(module: ModuleType) -> None:
+            sys.stderr.flush()
+            stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            try:
+                run(module)
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+                os.close(null)
+
+        spec.loader.exec_module = run_quietly  # type: ignore[method-assign]
+        return spec
+
+
 def main() -> None:
     """Run the command line: exit code 0; 2 for bad input, 1 for a failure at work."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -61,6 +93,8 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     debug = "--debug" in sys.argv[1:]
+    if not debug:
+        sys.meta_path.insert(0, QuietTensorFlow())
     try:
         sys.exit(commands.main(prog_name="kfeat", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ def load(
     n = 0
     batches = resized(dataset, image_size, resize).batch(64).prefetch(2)
     with progress(total=count, unit="img", desc=f"reading {source.name} {split}") as bar:
-        for batch in batches.as_numpy_iterator():
+        for batch in read(batches, source):
             size = len(batch["image"])
             images[n : n + size] = batch["image"]
             if labels is not None:
@@ -130,9 +131,24 @@ def load(
         log.warning("passed over %s: %s", path, reason)
     if n == 0:
         raise InputError(f"{source.name} has no readable image in its split {split!r}")
-    return Images(
-        images[:n], labels[:n] if labels is not None else None, dict(source.unreadable)
-    )
+    return Images(images[:n], labels[:n] if labels is not None else None, dict(source.unreadable))
+
+
+def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndarray]]:
+    """Iterate over batches made from a source, as arrays.
+
+    Raises:
+        InputError: an image is unreadable, and the source is strict about that.
+    """
+    import tensorflow as tf
+
+    try:
+        yield from batches.as_numpy_iterator()
+    except tf.errors.OpError:
+        if not source.unreadable:
+            raise
+        path, reason = next(iter(source.unreadable.items()))
+        raise InputError(f"{path} cannot be read: {reason}") from None
 
 
 def training_batches(
@@ -213,9 +229,7 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
     return positions.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
-def augment(
-    images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: int
-) -> np.ndarray:
+def augment(images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: int) -> np.ndarray:
     """Mirror and shift each image of a batch at random.
 
     Args:
@@ -228,11 +242,11 @@ def augment(
         A new array of the same shape and type.
     """
     count, size = images.shape[:2]
-    flips = rng.random(count) < 0.5
+    mirrored = rng.random((count, 1)) < 0.5
     offsets = rng.integers(-shift, shift + 1, (2, count, 1))
     rows, columns = np.arange(size) + offsets
     rows, columns = (np.where(i < 0, -1 - i, i) for i in (rows, columns))
     rows, columns = (np.where(i >= size, 2 * size - 1 - i, i) for i in (rows, columns))
     if flip:
-        columns = np.where(flips[:, None], columns[:, ::-1], columns)
+        columns = np.where(mirrored, columns[:, ::-1], columns)
     return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

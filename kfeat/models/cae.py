@@ -67,15 +67,13 @@ def cae1(image_size: int, name: str = "cae1") -> keras.Model:
         x = layers.ReLU(name=f"up{level}_1_relu")(x)
         x = _conv_bn_relu(x, filters, 1, f"up{level}_2")
     x = layers.Conv2D(3, 1, name="colours")(x)
-    reconstruction = layers.Rescaling(
-        127.5, offset=127.5, dtype="float32", name="reconstruction"
-    )(x)
+    reconstruction = layers.Rescaling(127.5, offset=127.5, dtype="float32", name="reconstruction")(
+        x
+    )
     return keras.Model(images, [reconstruction, features], name=name)
 
 
-def _conv_bn_relu(
-    x: keras.KerasTensor, filters: int, stride: int, name: str
-) -> keras.KerasTensor:
+def _conv_bn_relu(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
     x = layers.Conv2D(
         filters,
         3,

@@ -54,8 +54,7 @@ def find(name: str) -> Encoder:
     """
     if name not in ENCODERS:
         raise InputError(
-            f"unknown model {name!r}: choose one of {', '.join(ENCODERS)}"
-            + nearest(name, ENCODERS)
+            f"unknown model {name!r}: choose one of {', '.join(ENCODERS)}" + nearest(name, ENCODERS)
         )
     return ENCODERS[name]
 

@@ -37,9 +37,7 @@ def resnet18(image_size: int, feature_size: int = 128, name: str = "resnet18") -
     return _resnet(image_size, (2, 2, 2, 2), feature_size, name)
 
 
-def _resnet(
-    image_size: int, depths: tuple[int, ...], feature_size: int, name: str
-) -> keras.Model:
+def _resnet(image_size: int, depths: tuple[int, ...], feature_size: int, name: str) -> keras.Model:
     images = keras.Input((image_size, image_size, 3), name="images")
     x = layers.Rescaling(
         scale=[1 / (255 * s) for s in STANDARD_DEVIATION],

@@ -21,10 +21,9 @@ def saved_models(home: str | Path | None = None) -> Path:
     return Path(home or os.environ.get("KFEAT_HOME") or ".").expanduser() / "saved_models"
 
 
-def versions(name: str, home: str | Path | None = None) -> list[Path]:
-    """The exported versions of an encoder, the oldest first."""
-    folders = (saved_models(home) / name).glob("*/saved_model.pb")
-    numbered = [f.parent for f in folders if f.parent.name.isdecimal()]
+def versions(folder: Path) -> list[Path]:
+    """The numbered SavedModels in a folder, the oldest first."""
+    numbered = [f.parent for f in folder.glob("*/saved_model.pb") if f.parent.name.isdecimal()]
     return sorted(numbered, key=lambda folder: int(folder.name))
 
 
@@ -45,31 +44,42 @@ def load_keras(path: Path) -> keras.Model:
         raise InputError(f"{path} cannot be loaded as a Keras model: {reason[:300]}") from None
 
 
-def export(path: str | Path, name: str, *, home: str | Path | None = None) -> Path:
-    """Export a ``.keras`` encoder as the next version of ``name``.
+def export(path: str | Path, name: str | None = None, *, home: str | Path | None = None) -> Path:
+    """Export a trained encoder as the next version of ``name``.
 
     The SavedModel has the signature ``serving_default``: ``images`` float32 [N, S, S, 3] in
     [0, 255] -> ``features`` float32 [N, 128]. It is written under a temporary name and then
     renamed, so that a server that watches the folder never sees half of it.
 
     Args:
-        path: the encoder.
-        name: what it is served as.
+        path: a run, or a ``.keras`` file of one input and one output.
+        name: what it is served as; None for the name of the model.
         home: see `saved_models`.
 
     Returns:
         The folder of the new version.
+
+    Raises:
+        InputError: there is no encoder at ``path``, or the name cannot be a folder's.
     """
+    path = Path(path).expanduser()
+    file = path if path.suffix == ".keras" else path / "model.keras"
+    if not file.is_file():
+        raise InputError(f"{path} is no complete run and no .keras file")
+    if name is not None and (not name or name.startswith(".") or Path(name).name != name):
+        raise InputError(f"--name {name!r} cannot be a folder's name: use letters and digits")
     import tensorflow as tf
 
-    encoder = load_keras(Path(path))
+    encoder = load_keras(file)
+    if len(encoder.inputs) != 1 or len(encoder.outputs) != 1:
+        raise InputError(f"{file} must have one input and one output to be exported")
     shape = encoder.inputs[0].shape
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": encoder(images, training=False)}
 
-    root = saved_models(home) / name
+    root = saved_models(home) / (name or encoder.name)
     root.mkdir(parents=True, exist_ok=True)
     temporary = root / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)

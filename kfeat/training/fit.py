@@ -80,6 +80,9 @@ def train(
     finished = _open_run(output, recipe, resume)
     if finished:
         log.info("%s is complete already", output)
+        if not Path(finished["saved_model"]).exists():
+            finished["saved_model"] = str(export.export(output, home=home))
+            _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
         return finished
 
     handler = logging.FileHandler(output / "train.log")
@@ -87,7 +90,7 @@ def train(
     log.addHandler(handler)
     try:
         results = _train(recipe, source, output)
-        exported = export.export(output / "model.keras", recipe.model, home=home)
+        exported = export.export(output / "model.keras", home=home)
         results["saved_model"] = str(exported)
         log.info("exported to %s", exported)
         _write(output / "results.json", json.dumps(results, indent=2) + "\n")
@@ -208,9 +211,10 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
             validation_data=pipeline.validation_batches(data, validation, batch_size)
             if held_out
             else None,
+            shuffle=False,
             verbose=0,
             callbacks=[
-                checkpoints.callback(),
+                checkpoints.callback(model),
                 progress_callback(recipe.epochs, steps, batch_size, first_epoch),
                 keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
             ],
@@ -326,9 +330,7 @@ class Checkpoints:
             writer.writeheader()
             writer.writerows(self.history)
         os.replace(self.csv.with_suffix(".new"), self.csv)
-        log.info(
-            "epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items())
-        )
+        log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items()))
 
     def best(self) -> dict[str, float]:
         """The epoch at which the monitored quantity was lowest, the first of equals."""
@@ -339,14 +341,13 @@ class Checkpoints:
         model.load_weights(self.folder / "best.weights.h5")
         return self.best()
 
-    def callback(self) -> keras.callbacks.Callback:
-        """A callback that saves at the end of every epoch."""
+    def callback(self, model: keras.Model) -> keras.callbacks.Callback:
+        """A callback that saves ``model`` at the end of every epoch."""
         import keras
 
-        callback = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: self.save(callback.model, epoch, logs)
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: self.save(model, epoch, logs)
         )
-        return callback
 
 
 def progress_callback(

@@ -67,7 +67,7 @@ class Recipe:
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
-_TYPES: dict[str, tuple[type, str]] = {
+_TYPES: dict[str, tuple[Any, str]] = {
     "str": (str, "a text"),
     "int": (int, "a whole number"),
     "float": (float, "a number"),
@@ -125,17 +125,15 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     Raises:
         InputError: an unknown key, or a value of the wrong type or out of its range.
     """
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in values.items():
         if key not in FIELDS:
             known = f"known keys are {', '.join(FIELDS)}"
-            raise InputError(
-                f"{origin}: unknown key {key!r}{nearest(key, FIELDS) or '; ' + known}"
-            )
+            raise InputError(f"{origin}: unknown key {key!r}{nearest(key, FIELDS) or '; ' + known}")
         expected, words = _TYPES[str(FIELDS[key].type)]
-        if expected is float and type(value) is int:
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not expected:
+        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise InputError(f"{origin}: {key} must be {words}, not {value!r}")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise InputError(
@@ -214,6 +212,7 @@ def to_toml(recipe: Recipe) -> str:
     """Write a recipe as TOML text, every key included."""
     lines = []
     for key, value in dataclasses.asdict(recipe).items():
-        # A JSON text, number or truth value is a TOML one too.
-        lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+        # But for one character, a JSON text, number or truth value is a TOML one too.
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        lines.append(f"{key} = {text}\n")
     return "".join(lines)

@@ -1,0 +1,26 @@
+"""``kfeat export``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("run")
+@click.option("--name", help="What it is served as.  [default: the name of the model]")
+@click.option("--json", "as_json", is_flag=True, help="Print where it is as JSON.")
+def command(run: str, name: str | None, as_json: bool) -> None:
+    """Export the encoder of RUN, a run or a .keras file, to saved_models/NAME/<version>/.
+
+    A training does this by itself at its end.
+
+    \b
+    kfeat export runs/cae1/3
+    kfeat export best.keras --name pictures
+    """
+    from kfeat.serving import export
+
+    folder = export.export(run, name)
+    click.echo(json.dumps({"saved_model": str(folder)}) if as_json else folder)

@@ -1,0 +1,71 @@
+"""``kfeat score``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, metavar="M", help="What to score; repeatable.")
+@click.option("--test", metavar="D", help="Data set to test on.")
+@click.option("--train", metavar="D", help="Data set that KNN learns from.  [default: --test]")
+@click.option("--test-split", help="[default: test]")
+@click.option("--train-split", help="[default: train]")
+@click.option("--features", metavar="FILE.npz", help="Score these features, not a model.")
+@click.option("--train-features", metavar="FILE.npz", help="Features that KNN learns from.")
+@click.option("--k", type=int, default=10, show_default=True, help="Clusters of k-means.")
+@click.option("--neighbours", type=int, default=5, show_default=True, help="Votes of KNN.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of k-means.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Runs of k-means.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many images of each split.")
+@click.option("--image-size", type=click.IntRange(1), help="For models that take any size.")
+@click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)
+@click.option("--data-dir", help="Where TFDS keeps prepared data.")
+@click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; a list for several models.")
+def command(
+    models: tuple[str, ...],
+    test: str | None,
+    features: str | None,
+    train_features: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score features by clustering (k-means) and classification (KNN).
+
+    M is the name of an exported encoder, the path of a run, of a .keras file or of a
+    SavedModel of anybody's, or a baseline: pixels, pca128.
+
+    \b
+    kfeat score --model cae1 --test photos
+    kfeat score --model runs/cae1/3 --model pca128 --test cifar10 --json
+    kfeat score --model ~/models/vit/1 --test ~/pictures
+    kfeat score --features test.npz --train-features train.npz
+    """
+    from kfeat import api
+
+    if bool(models) == bool(features):
+        raise click.UsageError("give --model and --test, or --features")
+    if features:
+        for name, value in ("--test", test), ("--train", options["train"]):
+            if value:
+                raise click.UsageError(f"{name} does not go with --features")
+        shared = ("k", "neighbours", "seed", "repeats", "limit")
+        chosen = {name: options[name] for name in shared}
+        results = [api.score_features(features, train_features, **chosen)]
+    else:
+        if train_features:
+            raise click.UsageError("--train-features goes with --features only")
+        if not test:
+            raise click.UsageError("--test is missing: the data set to test on")
+        results = [api.score(model, test, **options) for model in models]
+
+    if as_json:
+        click.echo(json.dumps(results[0] if len(results) == 1 else results))
+    else:
+        from kfeat.scoring.scorecard import format_table
+
+        click.echo(format_table(results))

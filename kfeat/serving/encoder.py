@@ -1,0 +1,215 @@
+"""Any encoder, kfeat's own or anybody's, loaded from where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kfeat.data import pipeline
+from kfeat.data.source import Source
+from kfeat.errors import InputError, nearest
+from kfeat.models import catalog
+from kfeat.progress import progress
+from kfeat.serving import export
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH_SIZE = 128
+
+
+@dataclass
+class Encoder:
+    """An encoder ready to run.
+
+    Attributes:
+        path: where it was loaded from.
+        call: images [N, S, S, 3] in [0, 255], of type `dtype` -> vectors [N, D].
+        dtype: the type of the images that it takes.
+        image_size: their side S, or None for any.
+        batch_size: how many it takes at a time, or None for any number.
+    """
+
+    path: Path
+    call: Callable[[tf.Tensor], tf.Tensor]
+    dtype: tf.DType
+    image_size: int | None
+    batch_size: int | None
+
+
+def locate(model: str, home: str | Path | None = None) -> Path:
+    """Find an encoder by name or path, without loading it.
+
+    Args:
+        model: the name of an exported encoder, of which the newest version is taken; or the
+            path of a run, of a ``.keras`` file, of a SavedModel, or of a folder of its
+            numbered versions.
+        home: see `kfeat.serving.export.saved_models`.
+
+    Returns:
+        A ``.keras`` file or the folder of a SavedModel.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder, path = export.saved_models(home), Path(model).expanduser()
+    if len(path.parts) == 1 and (exported := export.versions(folder / model)):
+        return exported[-1]
+    if (path.suffix == ".keras" and path.is_file()) or (path / "saved_model.pb").is_file():
+        return path
+    if (path / "recipe.toml").is_file():
+        if (path / "results.json").is_file():
+            return path / "model.keras"
+        raise InputError(f"{model} is a run that is not complete: finish it with --resume")
+    if numbered := export.versions(path):
+        return numbered[-1]
+    if path.exists():
+        raise InputError(f"{model} is no run, no .keras file and no SavedModel")
+    if model in catalog.ENCODERS:
+        raise InputError(f"{model} is not in {folder}: train it first, with kfeat train {model}")
+    if len(path.parts) > 1 or path.suffix:
+        raise InputError(f"{model}: no such file or folder")
+    known = ["pixels", "pca128", *catalog.ENCODERS]
+    known += [
+        f.name for f in sorted(folder.glob("*")) if f.name not in known and export.versions(f)
+    ]
+    raise InputError(
+        f"unknown model {model!r}: give {', '.join(known)}, or the path of a run, of a .keras "
+        f"file or of a SavedModel{nearest(model, known)}"
+    )
+
+
+def load(path: Path) -> Encoder:
+    """Load a ``.keras`` file or a SavedModel.
+
+    Of a SavedModel the signature ``serving_default`` counts, or its only one; of several
+    outputs, the one called ``features``. Images come in as [N, S, S, 3] with values in
+    [0, 255], vectors must come out, [N, D].
+
+    Raises:
+        InputError: it cannot be loaded, or does not turn images into vectors.
+    """
+    shape, dtype, call = (_keras if path.suffix == ".keras" else _saved_model)(path)
+    numeric = dtype.is_floating or dtype.is_integer
+    if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or not numeric:
+        raise InputError(
+            f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
+        )
+    return Encoder(path, call, dtype, image_size=shape[1], batch_size=shape[0])
+
+
+def _keras(path: Path) -> tuple[tuple, tf.DType, Callable]:
+    import tensorflow as tf
+
+    model = export.load_keras(path)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise InputError(f"{path} must have one input and one output to be scored")
+    images = model.inputs[0]
+    call = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    return tuple(images.shape), tf.as_dtype(images.dtype), call
+
+
+def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be loaded as a SavedModel: {reason[:300]}") from None
+    signatures = dict(loaded.signatures)
+    if "serving_default" in signatures:
+        signature = signatures["serving_default"]
+    elif len(signatures) == 1:
+        (signature,) = signatures.values()
+    else:
+        raise InputError(
+            f"{path} has no signature serving_default (it has {', '.join(signatures) or 'none'})"
+        )
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(inputs) != 1:
+        raise InputError(f"{path} must take one input to be scored, not {', '.join(inputs)}")
+    ((keyword, images),) = inputs.items()
+    output = "features" if "features" in outputs else next(iter(outputs))
+    if len(outputs) > 1 and output != "features":
+        raise InputError(f"{path} returns {', '.join(outputs)}: one must be called features")
+
+    def call(batch: tf.Tensor, loaded: object = loaded) -> tf.Tensor:  # keeps `loaded` alive
+        return signature(**{keyword: batch})[output]
+
+    shape = images.shape
+    return tuple(shape) if shape.rank is not None else (), images.dtype, call
+
+
+def embed(encoder: Encoder, images: np.ndarray) -> np.ndarray:
+    """Run an encoder on a batch of images.
+
+    Args:
+        encoder: the encoder.
+        images: uint8 [N, S, S, 3].
+
+    Returns:
+        float32 [N, D].
+
+    Raises:
+        InputError: it does not return one vector an image.
+    """
+    import tensorflow as tf
+
+    count = len(images)
+    if encoder.batch_size and count < encoder.batch_size:
+        images = np.concatenate([images, np.repeat(images[-1:], encoder.batch_size - count, 0)])
+    vectors = tf.cast(encoder.call(tf.cast(images, encoder.dtype)), tf.float32).numpy()
+    if vectors.ndim != 2 or len(vectors) != len(images):
+        raise InputError(
+            f"{encoder.path} returns {list(vectors.shape)} for {len(images)} images, "
+            "not one vector an image [N, D]"
+        )
+    return vectors[:count]
+
+
+def embed_split(
+    encoder: Encoder,
+    source: Source,
+    split: str,
+    image_size: int,
+    *,
+    resize: str = "crop",
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run an encoder on a split of a source, image by image as they are read.
+
+    Args:
+        encoder: the encoder.
+        source: where the images are.
+        split: one of its splits.
+        image_size: the side to which they are brought.
+        resize: see `kfeat.data.pipeline.resized`.
+        limit: at most so many images; None for all.
+
+    Returns:
+        Features float32 [N, D]; labels int64 [N], or None where the split has none.
+
+    Raises:
+        InputError: no such split, or no image in it that can be read.
+    """
+    import tensorflow as tf
+
+    dataset = source.dataset(split).take(-1 if limit is None else limit)
+    batches = pipeline.resized(dataset, image_size, resize)
+    batches = batches.batch(encoder.batch_size or BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+    features, labels = [], []
+    total = min(source.splits[split], limit or source.splits[split])
+    with progress(total=total, unit="img", desc=f"features of {source.name} {split}") as bar:
+        for batch in pipeline.read(batches, source):
+            features.append(embed(encoder, batch["image"]))
+            if split in source.labelled:
+                labels.append(batch["label"])
+            bar.update(len(batch["image"]))
+    if not features:
+        raise InputError(f"{source.name} has no readable image in its split {split!r}")
+    return np.concatenate(features), np.concatenate(labels) if labels else None

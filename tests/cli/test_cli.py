@@ -1,0 +1,191 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
+WITHOUT_TENSORFLOW = """if True:
+    import sys
+    sys.modules["tensorflow"] = None  # importing it raises ImportError
+    from kfeat.cli import main
+    main()
+"""
+
+
+def run(*arguments, home, code=None):
+    command = [sys.executable, "-c", code] if code else KFEAT
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KFEAT_HOME": str(home)},
+        cwd=home,
+    )
+
+
+def features_file(path, features, labels):
+    np.savez(path, features=features, labels=labels)
+    return path
+
+
+@pytest.fixture
+def features(tmp_path):
+    """Two well separated groups: test and train files."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20)
+    points = rng.normal(labels[:, None] * 10, 1, (40, 3))
+    return (
+        features_file(tmp_path / "test.npz", points[::2], labels[::2]),
+        features_file(tmp_path / "train.npz", points[1::2], labels[1::2]),
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
+def test_help_needs_no_tensorflow_and_no_numpy(arguments, tmp_path):
+    code = WITHOUT_TENSORFLOW.replace("sys.modules", 'sys.modules["numpy"] = sys.modules', 1)
+    done = run(*arguments, home=tmp_path, code=code)
+    assert done.returncode == 0 and done.stdout and not done.stderr
+
+
+def test_features_are_scored_without_tensorflow(features, tmp_path):
+    test, train = features
+    options = ["--features", test, "--train-features", train, "--k", 2, "--json"]
+    done = run("score", *options, home=tmp_path, code=WITHOUT_TENSORFLOW)
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)
+    assert card["clustering"]["nmi"] == 1 and card["classification"]["accuracy"] == 1
+    assert card["test"] == {"data": str(test), "split": None, "count": 20}
+    table = run("score", *options[:-1], "--repeats", 3, home=tmp_path, code=WITHOUT_TENSORFLOW)
+    assert "1.0000 ± 0.0000" in table.stdout
+
+
+KEYS = {
+    "test": {"data", "split", "count"},
+    "features": {"count", "dim"},
+    "clustering": {"k", "pairwise_f", "bcubed_f", "nmi", "ari", "accuracy"},
+    "classification": {"k", "accuracy"},
+    "seconds": {"features", "clustering", "classification"},
+}
+
+
+@pytest.mark.parametrize("layout", ["splits", "classes", "flat"])
+def test_train_export_and_score_a_folder(layout, folder, tmp_path):
+    data = tmp_path / "pictures"
+    if layout == "splits":
+        shutil.copytree(folder, data)
+    elif layout == "classes":
+        shutil.copytree(folder / "train", data)
+    else:
+        data.mkdir()
+        for file in folder.glob("*/*/*.png"):
+            shutil.copy(file, data)
+    (data / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    if layout == "splits":
+        (data / "broken.png").rename(data / "test" / "coffee" / "broken.png")
+    options = ["--epochs", 2, "--image-size", 32, "--output", tmp_path / "run", "--json"]
+    trained = run("train", "cae1", "--data", data, *options, home=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "img/s" in trained.stderr
+    results = json.loads(trained.stdout)
+    assert (tmp_path / results["saved_model"] / "saved_model.pb").is_file()
+    if layout == "flat":
+        assert list(results["data"]["unreadable"]) == [str(data / "broken.png")]
+        assert "broken.png" in trained.stderr
+
+    scored = run("score", "--model", tmp_path / "run", "--test", data, "--json", home=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    card = json.loads(scored.stdout)
+    for key, inner in KEYS.items():
+        assert inner <= set(card[key])
+    assert card["features"]["dim"] == 128
+    assert card["test"]["count"] == card["features"]["count"] > 10
+    if layout == "flat":
+        assert card["clustering"]["nmi"] is None and sum(card["clustering"]["sizes"]) == 120
+    else:
+        assert 0 < card["clustering"]["nmi"] < 1
+        assert 0 <= card["classification"]["accuracy"] <= 1
+    if layout == "splits":
+        assert list(card["unreadable"]) == [str(data / "test" / "coffee" / "broken.png")]
+        strict = run(
+            "score", "--model", "cae1", "--test", data, "--strict", "--json", home=tmp_path
+        )
+        assert_one_line(strict, "broken.png cannot be read", code=2)
+        several = ["--model", "cae1", "--model", "pixels", "--image-size", 32]
+        table = run("score", *several, "--test", data, "--k", 3, home=tmp_path)
+        assert [line.split()[0] for line in table.stdout.splitlines()] == [
+            *("model", "cae1", "pixels")
+        ]
+
+
+def assert_one_line(done, words, code):
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.rstrip("\n").split("\n")[-1]
+    assert last.startswith("kfeat: error: ") and words in last, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+BAD = {
+    "unknown command": (["trian"], "No such command 'trian'"),
+    "unknown option": (["train", "cae1", "--epoch", "3"], "No such option"),
+    "unknown model": (["train", "cea1"], "unknown model 'cea1'"),
+    "unknown model to score": (["score", "--model", "x", "--test", "photos"], "unknown model 'x'"),
+    "unknown data": (["train", "cae1", "--data", "cifar11"], "did you mean 'cifar10'"),
+    "missing path": (["train", "cae1", "--data", "./nowhere"], "./nowhere"),
+    "missing test path": (["score", "--model", "pixels", "--test", "/no/where"], "/no/where"),
+    "no images": (["train", "cae1", "--data", "EMPTY"], "EMPTY"),
+    "no such split": (
+        ["train", "cae1", "--data", "FOLDER", "--split", "tset"],
+        "no split 'tset': choose one of",
+    ),
+    "recipe key": (["train", "cae1", "--recipe", "BAD.toml"], "did you mean 'epochs'"),
+    "recipe value": (["train", "cae1", "--set", "epochs=few"], "epochs must be a whole number"),
+    "image size": (["train", "cae1", "--image-size", "100"], "cannot take images of 100 pixels"),
+    "features with NaN": (["score", "--features", "NAN.npz"], "hold NaN or infinite values"),
+    "other label count": (["score", "--features", "SHORT.npz"], "19 labels for 20 rows"),
+    "k too large": (["score", "--features", "FINE.npz", "--k", "21"], "more clusters than the 20"),
+    "pickled features": (["score", "--features", "PICKLE.npz"], "never loaded"),
+    "no such features": (["score", "--features", "NONE.npz"], "no such file"),
+    "truncated STL-10": (["data", "add", "stl10", "STL", "--data-dir", "d"], "27,648"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path):
+    arguments, words = BAD[case]
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FOLDER").symlink_to(folder)
+    (tmp_path / "BAD.toml").write_text("epoch = 3\n")
+    (tmp_path / "STL").mkdir()
+    for file, size in {"train_X": 30000, "train_y": 1, "test_X": 27648, "test_y": 1}.items():
+        (tmp_path / "STL" / f"{file}.bin").write_bytes(bytes([1]) * size)
+    (tmp_path / "STL" / "unlabeled_X.bin").write_bytes(bytes(27648))
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    features_file(tmp_path / "FINE.npz", points, np.arange(20))
+    features_file(tmp_path / "SHORT.npz", points, np.arange(19))
+    features_file(tmp_path / "PICKLE.npz", np.array([{}, 1], object), np.arange(2))
+    points[3, 1] = np.nan
+    features_file(tmp_path / "NAN.npz", points, np.arange(20))
+    done = run(*arguments, home=tmp_path, code=WITHOUT_TENSORFLOW)
+    assert_one_line(done, words, code=2)
+    assert done.stderr.count("\n") == 1
+
+
+def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path):
+    done = run("score", "--model", "pixels", "--test", folder, "--k", 1000, home=tmp_path)
+    assert_one_line(done, "k 1000: more clusters than the 40 test images", code=2)
+
+
+def test_failure_at_work_exits_1_and_debug_shows_the_traceback(folder, tmp_path):
+    options = ["--data", folder, "--image-size", 32, "--epochs", 1, "--output", tmp_path / "a"]
+    options += ["--set", "learning_rate=1000", "--set", "optimizer=sgd"]
+    options += ["--set", "weight_decay=1000", "--set", "schedule=constant"]
+    options += ["--set", "warmup_epochs=0", "--batch-size", 4]
+    done = run("train", "cae1", *options, home=tmp_path)
+    assert_one_line(done, "training diverged in epoch 1", code=1)
+    done = run("--debug", "train", "cae1", "--data", "nowhere", home=tmp_path)
+    assert done.returncode == 2 and "Traceback" in done.stderr

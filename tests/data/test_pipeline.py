@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from kfeat import open_source
+from kfeat.data import pipeline
+from kfeat.data.source import Source
+from kfeat.errors import InputError
+
+
+def source_of(images, labels=None):
+    """A source of the given arrays."""
+
+    def read(split):
+        import tensorflow as tf
+
+        def generate():
+            for n, image in enumerate(images):
+                yield {"image": image} | ({} if labels is None else {"label": labels[n]})
+
+        signature = {"image": tf.TensorSpec([None, None, 3], tf.uint8)}
+        if labels is not None:
+            signature["label"] = tf.TensorSpec([], tf.int64)
+        return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+    labelled = frozenset(["train"] if labels is not None else [])
+    return Source("arrays", None, {"train": len(images)}, labelled, read)
+
+
+def data_of(count, labelled):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(count)  # says which image it is
+    return pipeline.Images(images, np.arange(count) if labelled else None, {})
+
+
+@given(st.integers(1, 30), st.integers(1, 7), st.integers(0, 2**32 - 1), st.booleans())
+def test_an_epoch_is_a_full_shuffle_that_follows_from_the_seed(count, batch_size, seed, labelled):
+    data = data_of(count, labelled)
+    indices = np.arange(count)[::-1]
+    batch_size = min(batch_size, count)
+
+    def batches(epochs):
+        made = pipeline.training_batches(
+            data, indices, batch_size=batch_size, epochs=epochs, seed=seed
+        )
+        return [(x[:, 0, 0, 0].tolist(), y) for x, y in made.as_numpy_iterator()]
+
+    whole = batches(range(0, 3))
+    steps = count // batch_size
+    assert len(whole) == 3 * steps
+    for epoch in range(3):
+        seen = [i for x, _ in whole[epoch * steps : (epoch + 1) * steps] for i in x]
+        assert len(set(seen)) == len(seen) == steps * batch_size
+    for x, y in whole:
+        assert (y if labelled else y[:, 0, 0, 0]).tolist() == x
+    later = batches(range(1, 3))
+    assert [x for x, _ in later] == [x for x, _ in whole[steps:]]
+
+
+@given(st.integers(0, 7), st.booleans(), st.integers(0, 100))
+def test_augmentation_equals_mirror_and_padded_crop(shift, flip, seed):
+    images = data_of(5, False).images
+    before = images.copy()
+    out = pipeline.augment(images, np.random.default_rng(seed), flip=flip, shift=shift)
+    rng = np.random.default_rng(seed)
+    mirrored = rng.random((5, 1)) < 0.5
+    down, right = rng.integers(-shift, shift + 1, (2, 5, 1))
+    for n, image in enumerate(images):
+        padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), "symmetric")
+        top, left = shift + down[n, 0], shift + right[n, 0]
+        expected = padded[top : top + 8, left : left + 8]
+        if flip and mirrored[n]:
+            expected = expected[:, ::-1]
+        np.testing.assert_array_equal(out[n], expected)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_augmentation_moves_and_mirrors_about_half():
+    images = np.repeat(data_of(1, False).images, 400, axis=0)
+    out = pipeline.augment(images, np.random.default_rng(0), flip=True, shift=0)
+    same = (out == images).all((1, 2, 3))
+    assert 150 < same.sum() < 250
+    np.testing.assert_array_equal(out[~same], images[~same][:, :, ::-1])
+
+
+def test_validation_gives_every_image_once_in_order():
+    data = data_of(10, True)
+    made = pipeline.validation_batches(data, np.array([9, 1, 4, 7, 0]), 2)
+    labels = [y.tolist() for _, y in made.as_numpy_iterator()]
+    assert labels == [[9, 1], [4, 7], [0]]
+
+
+@pytest.mark.parametrize("memory_limit", [4.0, 0.0])
+def test_load_keeps_order_labels_and_values_in_memory_and_on_disk(memory_limit, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (150, 32, 32, 3), np.uint8)
+    labels = np.arange(150)
+    source = source_of(images, labels)
+    data = pipeline.load(source, "train", 32, memory_limit=memory_limit, cache_dir=tmp_path)
+    assert isinstance(data.images, np.memmap) == (memory_limit == 0)
+    np.testing.assert_array_equal(data.images, images)
+    np.testing.assert_array_equal(data.labels, labels)
+    assert not list(tmp_path.iterdir())
+    assert len(pipeline.load(source, "train", 32, limit=7)) == 7
+
+
+@pytest.mark.parametrize("resize", pipeline.RESIZES)
+def test_resize_agrees_with_pillow(resize, photographs):
+    tall = np.concatenate(photographs[0][:2])  # 192 x 96
+    data = pipeline.load(source_of([tall]), "train", 40, resize=resize)
+    region = tall[48:144] if resize == "crop" else tall
+    expected = Image.fromarray(region).resize((40, 40), Image.Resampling.BILINEAR)
+    difference = np.abs(data.images[0].astype(int) - np.asarray(expected).astype(int))
+    assert difference.mean() < 0.5 and difference.max() <= 3
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(InputError, match="no readable image in its split 'train'"):
+        pipeline.load(source_of([]), "train", 32)
+
+
+def test_photos_fill_a_batch():
+    data = pipeline.load(open_source("photos"), "test", 96, limit=20)
+    assert data.images.shape == (20, 96, 96, 3)
+    assert data.labels is not None and set(data.labels) <= set(range(10))

@@ -1,0 +1,153 @@
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kfeat import build, export
+from kfeat.errors import InputError
+from kfeat.serving import encoder
+from kfeat.serving import export as exports
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A .keras encoder whose batch-norm statistics have moved."""
+    path = tmp_path_factory.mktemp("trained") / "mine.keras"
+    model = build("resnet18", 32)
+    rng = np.random.default_rng(0)
+    model.set_weights(
+        [w + rng.uniform(0, 0.05, w.shape).astype("float32") for w in model.get_weights()]
+    )
+    model.save(path)
+    return path
+
+
+def keras_features(path, images):
+    return np.asarray(exports.load_keras(path)(images.astype("float32"), training=False))
+
+
+def test_exported_features_are_the_trained_ones(trained, photographs, tmp_path):
+    images = photographs[0][:8, 10:42, 10:42]
+    first = export(trained, home=tmp_path)
+    assert first == tmp_path / "saved_models" / "resnet18" / "1"
+    assert export(trained, home=tmp_path).name == "2"
+    assert export(trained, "mine", home=tmp_path).parent.name == "mine"
+    assert encoder.locate("resnet18", tmp_path).name == "2"
+    (tmp_path / "saved_models" / "resnet18" / "10").mkdir()
+    assert encoder.locate("resnet18", tmp_path).name == "2"  # 10 holds no model
+    expected = keras_features(trained, images)
+    for path in (first, trained):
+        features = encoder.embed(encoder.load(path), images)
+        assert features.dtype == np.float32 and features.shape == (8, 128)
+        np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+    assert not [f for f in first.parent.iterdir() if f.name.startswith(".")]
+
+
+def test_tensorflow_alone_serves_an_export(trained, photographs, tmp_path):
+    images = photographs[0][:3, :32, :32].astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    code = """if True:
+        import sys, numpy as np, tensorflow as tf
+        path, home = sys.argv[1:]
+        serve = tf.saved_model.load(path).signatures["serving_default"]
+        (name, spec), = serve.structured_input_signature[1].items()
+        assert name == "images" and spec.shape.as_list() == [None, 32, 32, 3], (name, spec)
+        assert spec.dtype == tf.float32 and list(serve.structured_outputs) == ["features"]
+        out = serve(images=tf.constant(np.load(home + "/images.npy")))["features"]
+        np.save(home + "/features.npy", out)
+        assert "kfeat" not in sys.modules
+    """
+    path = export(trained, home=tmp_path)
+    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path)], check=True)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "features.npy"), keras_features(trained, images), rtol=1e-4, atol=1e-5
+    )
+
+
+def save(module, path, **signatures):
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return path
+
+
+def module(spec, function):
+    made = tf.Module()
+    made.run = tf.function(function, input_signature=[spec])
+    return made
+
+
+IMAGES = tf.TensorSpec([None, 8, 8, 3], tf.float32, "x")
+
+
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [([None, 8, 8, 3], tf.float32), ([5, 8, 8, 3], tf.float16), ([None, None, None, 3], tf.uint8)],
+)
+def test_anybodys_saved_model(shape, dtype, tmp_path):
+    """Another signature name, an own output name, a fixed batch, other types and any size."""
+    made = module(
+        tf.TensorSpec(shape, dtype, "x"),
+        lambda x: {"pooled": tf.reduce_mean(tf.cast(x, tf.float32), (1, 2))},
+    )
+    loaded = encoder.load(save(made, tmp_path / "model", embed=made.run))
+    assert (loaded.image_size, loaded.batch_size) == (shape[1], shape[0])
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    np.testing.assert_allclose(encoder.embed(loaded, images), images.mean((1, 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "spec, function, words",
+    [
+        (IMAGES, lambda x: {"maps": x}, r"returns \[2, 8, 8, 3\] for 2 images"),
+        (IMAGES, lambda x: {"a": x, "b": x}, "returns a, b: one must be called features"),
+        (
+            tf.TensorSpec([None], tf.string, "x"),
+            lambda x: {"features": tf.strings.length(x)},
+            r"takes string \(None,\), not a batch of square RGB images",
+        ),
+        (
+            tf.TensorSpec([None, 3, 8, 8], tf.float32, "x"),
+            lambda x: {"features": x[:, 0, 0]},
+            "not a batch of square RGB images",
+        ),
+    ],
+)
+def test_a_saved_model_that_is_no_encoder_is_refused(spec, function, words, tmp_path):
+    made = module(spec, function)
+    path = save(made, tmp_path / "model", serving_default=made.run)
+    with pytest.raises(InputError, match=words):
+        encoder.embed(encoder.load(path), np.zeros([2, 8, 8, 3], np.uint8))
+
+
+def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Lambda(lambda x: x[:, 0, 0])(images))
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(InputError, match=r"lambda\.keras cannot be loaded"):
+        encoder.load(tmp_path / "lambda.keras")
+
+
+def test_what_cannot_be_found_or_read_is_named(trained, tmp_path):
+    with pytest.raises(InputError, match="unknown model 'cea1'.*did you mean 'cae1'"):
+        encoder.locate("cea1", tmp_path)
+    with pytest.raises(InputError, match="cae1 is not in .*: train it first"):
+        encoder.locate("cae1", tmp_path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        encoder.locate(str(tmp_path / "nothing"), tmp_path)
+    with pytest.raises(InputError, match="is no run, no .keras file and no SavedModel"):
+        encoder.locate(str(tmp_path), tmp_path)
+    (tmp_path / "broken.keras").write_bytes(trained.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"broken\.keras cannot be loaded as a Keras model"):
+        encoder.load(tmp_path / "broken.keras")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "saved_model.pb").write_bytes(b"half")
+    with pytest.raises(InputError, match="half cannot be loaded as a SavedModel"):
+        encoder.load(tmp_path / "half")
+    with pytest.raises(InputError, match="cannot be a folder's name"):
+        export(trained, "../up", home=tmp_path)
+    with pytest.raises(InputError, match="is no complete run and no .keras file"):
+        export(tmp_path, home=tmp_path)
+    shutil.rmtree(tmp_path / "half")

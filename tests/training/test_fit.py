@@ -1,0 +1,164 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from kfeat import compose, train
+from kfeat.errors import InputError
+from kfeat.serving import export
+from kfeat.training import recipe as recipes
+from kfeat.training import reconstruction
+
+KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
+
+
+def recipe(model, folder, **changes):
+    options = {"image_size": 32, "epochs": 2, "batch_size": 16, "learning_rate": 1e-3} | changes
+    return compose(model, data=str(folder), **options)
+
+
+def weights(file):
+    return export.load_keras(file).get_weights()
+
+
+def assert_same_weights(one, other):
+    for ours, theirs in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "model, precision",
+    [("cae1", "float32"), ("cae1", "bfloat16"), ("resnet18", "float32"), ("resnet18", "bfloat16")],
+)
+def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(model, precision, folder, tmp_path):
+    run, again = tmp_path / "run", tmp_path / "again"
+    wanted = recipe(model, folder, precision=precision)
+    results = train(wanted, run, home=tmp_path)
+    assert {f.name for f in run.iterdir()} == {
+        *("recipe.toml", "train.log", "history.csv", "tensorboard", "checkpoints"),
+        *("model.keras", "results.json"),
+    }
+    assert list((run / "tensorboard" / "train").glob("events.*"))
+    assert json.loads((run / "results.json").read_text()) == results
+    with open(run / "history.csv") as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    best = min(history, key=lambda row: float(row["val_loss"]))
+    assert results["best"] == {key: float(value) for key, value in best.items()}
+    assert results["saved_model"] == str(tmp_path / "saved_models" / model / "1")
+    assert {w.dtype.name for w in weights(run / "model.keras")} == {"float32"}
+
+    train(recipes.compose(model, str(run / "recipe.toml")), again, home=tmp_path)
+    assert_same_weights(run / "model.keras", again / "model.keras")
+    assert (run / "recipe.toml").read_text() == (again / "recipe.toml").read_text()
+
+
+def test_another_seed_is_another_training(folder, tmp_path):
+    trained = [
+        train(recipe("cae1", folder, seed=seed, epochs=1), tmp_path / str(seed), home=tmp_path)
+        for seed in (0, 1)
+    ]
+    assert trained[0]["best"] != trained[1]["best"]
+
+
+def test_loss_is_the_mean_squared_error_of_images_in_0_to_1():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 4, 4, 3), np.uint8)
+    guess = rng.uniform(-20, 280, images.shape).astype("float32")
+    expected = [np.mean((i / 255 - g / 255) ** 2) for i, g in zip(images, guess, strict=True)]
+    np.testing.assert_allclose(reconstruction.mean_squared_error(images, guess), expected, 1e-5)
+
+
+def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
+    options = ["--data", "photos", "--split", "train", "--image-size", "32", "--epochs", "3"]
+    options += ["--batch-size", "8", "--limit", "1000", "--set", "shift=3"]
+    environment = os.environ | {"KFEAT_HOME": str(tmp_path)}
+    command = [*KFEAT, "train", "cae1", *options, "--output"]
+    run = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*command, str(run)], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not (run / "checkpoints" / "epoch-000001").exists():
+        assert process.poll() is None, "ended before its first epoch did"
+        time.sleep(0.01)
+    time.sleep(0.3)  # into the second epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "checkpoints" / "epoch-000003").exists()
+    assert not (run / "model.keras").exists()
+    refused = subprocess.run([*command, str(run)], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and "is a run already: add --resume" in refused.stderr
+    resumed = subprocess.run(
+        [*command, str(run), "--resume"], env=environment, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after epoch" in resumed.stderr
+    whole = tmp_path / "whole"
+    subprocess.run([*command, str(whole)], env=environment, check=True, capture_output=True)
+    assert_same_weights(run / "model.keras", whole / "model.keras")
+    assert (run / "history.csv").read_text() == (whole / "history.csv").read_text()
+
+
+def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path):
+    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    first = train(wanted, run, home=tmp_path)
+    stamp = (run / "model.keras").stat().st_mtime_ns
+    assert train(wanted, run, resume=True, home=tmp_path) == first
+    assert (run / "model.keras").stat().st_mtime_ns == stamp
+    shutil.rmtree(first["saved_model"])
+    again = train(wanted, run, resume=True, home=tmp_path / "elsewhere")
+    assert again["saved_model"] == str(tmp_path / "elsewhere" / "saved_models" / "cae1" / "1")
+    assert (run / "model.keras").stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="cannot be resumed with another epochs"):
+        train(recipe("cae1", folder, epochs=2), run, resume=True, home=tmp_path)
+
+
+def test_refuses_what_it_cannot_use(folder, tmp_path):
+    with pytest.raises(InputError, match="has no split 'tarin'.*did you mean 'train'"):
+        train(recipe("cae1", folder, split="tarin"), tmp_path / "run", home=tmp_path)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    with pytest.raises(InputError, match="exists and is no run"):
+        train(recipe("cae1", folder), tmp_path / "mine", home=tmp_path)
+    assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
+    unlabelled = folder / "train" / "coffee"
+    with pytest.raises(InputError, match="resnet18 learns from labels, which .* has not"):
+        train(recipe("resnet18", unlabelled), tmp_path / "run", home=tmp_path)
+
+
+def test_divergence_is_said(folder, tmp_path):
+    with pytest.raises(ArithmeticError, match="diverged in epoch 1: lower learning_rate"):
+        train(
+            recipe("resnet18", folder, learning_rate=1e3, optimizer="sgd", weight_decay=1e3),
+            tmp_path / "run",
+            home=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("schedule, warmup", [("cosine", 2.0), ("constant", 0.0), ("cosine", 0.0)])
+def test_learning_rate_schedule(schedule, warmup):
+    from kfeat.training.fit import optimizer
+
+    made = optimizer(
+        compose("cae1", epochs=10, learning_rate=0.5, schedule=schedule, warmup_epochs=warmup), 7
+    )
+    rate = keras.ops.convert_to_numpy
+
+    def at(step):
+        made.iterations.assign(step)
+        return float(rate(made.learning_rate))
+
+    assert at(int(warmup * 7)) == pytest.approx(0.5)
+    if warmup:
+        assert at(0) == 0 and at(7) == pytest.approx(0.25)
+    assert at(70) == pytest.approx(0.5 if schedule == "constant" else 0, abs=1e-6)

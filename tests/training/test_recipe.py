@@ -1,0 +1,82 @@
+import dataclasses
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfeat.errors import InputError
+from kfeat.models import catalog
+from kfeat.training import recipe as recipes
+
+VALUES = {
+    "split": st.text(st.characters(blacklist_categories=["Cs"]), max_size=8),
+    "limit": st.integers(0, 10**9),
+    "validation": st.floats(0, 0.9),
+    "epochs": st.integers(1, 10**6),
+    "learning_rate": st.floats(1e-12, 1e3),
+    "flip": st.booleans(),
+    "optimizer": st.sampled_from(["sgd", "adam", "adamw"]),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_toml_round_trip(changes):
+    recipe = recipes.compose("cae1", **changes)
+    read = recipes.checked(tomllib.loads(recipes.to_toml(recipe)), "test")
+    assert read == dataclasses.asdict(recipe)
+
+
+def test_every_encoder_has_a_recipe_and_every_recipe_composes():
+    assert set(catalog.ENCODERS) <= set(recipes.shipped())
+    for name, file in recipes.shipped().items():
+        model = tomllib.loads(file.read_text())["model"]
+        assert recipes.compose(model, name).model == model
+
+
+def test_another_data_set_drops_the_split_of_the_recipe():
+    assert recipes.compose("cae1").split == "unlabelled"
+    assert recipes.compose("cae1", data="cifar10").split == ""
+    assert recipes.compose("cae1", data="cifar10", split="test").split == "test"
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (["learning_rat=1"], "learning_rat.*did you mean 'learning_rate'"),
+        (["colour=1"], "unknown key 'colour'; known keys are"),
+        (["epochs=many"], "epochs must be a whole number, not 'many'"),
+        (["epochs=1.5"], "epochs must be a whole number, not 1.5"),
+        (["epochs=true"], "epochs must be a whole number, not True"),
+        (["learning_rate=true"], "learning_rate must be a number, not True"),
+        (["epochs=0"], "epochs must be 1 or more, not 0"),
+        (["flip=1"], "flip must be true or false, not 1"),
+        (["optimizer=adamv"], "optimizer must be one of sgd, adam, adamw.*did you mean"),
+        (["validation=1"], "validation must be from 0 to 0.9"),
+        (["epochs"], "write it as key=value"),
+    ],
+)
+def test_wrong_settings_name_the_key(settings, words):
+    with pytest.raises(InputError, match=words):
+        recipes.parse_settings(settings)
+
+
+def test_settings_are_toml_or_text():
+    parsed = recipes.parse_settings(["learning_rate=1", "flip=true", "data=~/pictures"])
+    assert parsed == {"learning_rate": 1.0, "flip": True, "data": "~/pictures"}
+
+
+def test_a_file_is_read_and_its_errors_name_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 3\n")
+    with pytest.raises(InputError, match="mine.toml lacks data, image_size, batch_size"):
+        recipes.compose("cae1", str(file))
+    file.write_text("epochs = \n")
+    with pytest.raises(InputError, match="mine.toml is not valid TOML"):
+        recipes.compose("cae1", str(file))
+    with pytest.raises(InputError, match=r"nothing.toml cannot be read: No such file"):
+        recipes.compose("cae1", "nothing.toml")
+    with pytest.raises(InputError, match="recipe resnet18 is for the model 'resnet18'"):
+        recipes.compose("cae1", "resnet18")
+    with pytest.raises(InputError, match="cae1 cannot take images of 100 pixels"):
+        recipes.compose("cae1", image_size=100)
