@@ -8,9 +8,19 @@ from typing import Any
 from tqdm import tqdm
 
 
+class _Lines:
+    """A stream for `tqdm` that writes whole lines, for log files."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip():
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def progress(*args: Any, **options: Any) -> tqdm:
-    """A `tqdm.tqdm` bar on stderr: often on a terminal, a line every 15 s in a log file."""
-    terminal = sys.stderr.isatty()
-    options.setdefault("mininterval", 0.2 if terminal else 15)
-    options.setdefault("dynamic_ncols", terminal)
-    return tqdm(*args, file=sys.stderr, **options)
+    """A `tqdm.tqdm` bar on a terminal; elsewhere a line on stderr every 15 seconds."""
+    if sys.stderr.isatty():
+        return tqdm(*args, file=sys.stderr, mininterval=0.2, dynamic_ncols=True, **options)
+    return tqdm(*args, file=_Lines(), mininterval=15, ascii=True, ncols=100, **options)

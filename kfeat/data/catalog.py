@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from kfeat.data.source import Source
+from kfeat.data.source import UNLABELLED, Source
 from kfeat.errors import InputError, nearest
-
-UNLABELLED = "unlabelled"
-"""The name of the split without labels, whatever a source's author calls it."""
 
 
 def default_data_dir() -> Path:
@@ -17,16 +15,15 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
-def open_source(
-    name: str, *, data_dir: str | Path | None = None, strict: bool = False
-) -> Source:
+def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool = False) -> Source:
     """Open a data set by its name or its path.
 
     Args:
         name: ``"photos"``, the embedded data; the path of a folder of images, or of a data
             set that TFDS prepared; or the name of any image data set of TFDS, such as
-            ``"stl10"`` or ``"cifar10"``. What starts with ``.``, ``~`` or ``/`` is a path,
-            and so is every other name of an existing folder that no data set has.
+            ``"stl10"`` or ``"cifar10"``. What starts with ``.``, ``~`` or ``/`` is a path.
+            Any other name is looked for among the data prepared in ``data_dir`` first, then
+            as a folder, and last among what TFDS can fetch.
         data_dir: where TFDS keeps prepared data; see `default_data_dir`.
         strict: raise at the first unreadable image instead of passing over it.
 
@@ -38,30 +35,32 @@ def open_source(
         from kfeat.data import photos
 
         return photos.source()
-    path = Path(name).expanduser()
-    is_path = name.startswith((".", "~", os.sep)) or len(path.parts) > 1
-    if not is_path or not path.exists():
-        from kfeat.data import tfds_source
+    if not name:
+        raise InputError("the data set has no name: give one such as photos, or a folder")
+    from kfeat.data import tfds_source
 
+    path = Path(name).expanduser()
+    if not name.startswith((".", "~", os.sep)):
         prepared = tfds_source.find_prepared(data_dir, name)
         if prepared:
             return tfds_source.prepared_source(name, prepared)
-        if not path.exists():
-            if is_path and not tfds_source.known(name.split("/")[0]):
-                raise InputError(f"{name}: no such file or folder")
-            if not tfds_source.known(name.split("/")[0].split(":")[0]):
-                raise InputError(
-                    f"{name!r} is no data set that kfeat or TFDS knows, and no folder"
-                    + nearest(name, ["photos", *tfds_source.known_names()])
-                )
+        if not path.exists() and tfds_source.known(name):
             return tfds_source.fetched_source(name, data_dir)
+        if not path.exists() and len(path.parts) == 1:
+            names = ["photos", *tfds_source.prepared_names(data_dir), *tfds_source.known_names()]
+            raise InputError(
+                f"{name!r} is no data set that kfeat or TFDS knows, and no folder"
+                + nearest(name, names)
+            )
+    if not path.exists():
+        raise InputError(f"{name}: no such file or folder")
     if path.is_file():
         raise InputError(f"{name} is a file: give the folder that holds the images")
-    from kfeat.data import folder, tfds_source
-
-    prepared = tfds_source.find_prepared(path.parent, path.name)
+    prepared = tfds_source.prepared_in(path)
     if prepared:
         return tfds_source.prepared_source(name, prepared)
+    from kfeat.data import folder
+
     return folder.source(path, name=name, strict=strict)
 
 
@@ -81,3 +80,64 @@ def default_split(source: Source, *, labelled: bool) -> str:
     if len(source.splits) == 1:
         return next(iter(source.splits))
     return source.require(wanted[-1])
+
+
+def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
+    """What can be opened by name: ``embedded``, ``prepared`` in ``data_dir``, ``addable``.
+
+    TensorFlow is not imported, and nothing fetched.
+
+    Returns:
+        ``data_dir``: the folder looked into; ``embedded`` and ``prepared``: for each name the
+        number of images of each split; ``addable``: for each name that `binaries.add` takes,
+        the archive that it is made from.
+    """
+    from kfeat.data import binaries, photos, tfds_source
+
+    data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    return {
+        "data_dir": str(data_dir),
+        "embedded": {"photos": dict(photos.SPLITS)},
+        "prepared": tfds_source.prepared_names(data_dir),
+        "addable": {name: archive.file for name, archive in binaries.ARCHIVES.items()},
+    }
+
+
+def show(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    output: str | Path | None = None,
+) -> dict[str, Any]:
+    """What a data set holds, as plain values, and a contact sheet of it.
+
+    Args:
+        name: see `open_source`.
+        data_dir: see `open_source`.
+        split: the split on the contact sheet; None for the first.
+        output: the PNG file of the contact sheet; None for no sheet.
+
+    Returns:
+        ``name``; ``splits``: for each its number of ``images`` and whether it is
+        ``labelled``; ``image_size``: [height, width], or None where they differ;
+        ``classes``: names, or None.
+
+    Raises:
+        InputError: no such data set or split, or the contact sheet cannot be written.
+    """
+    source = open_source(name, data_dir=data_dir)
+    split = source.require(split or next(iter(source.splits)))
+    if output:
+        from kfeat.data import sheet
+
+        sheet.contact_sheet(source, split, output)
+    return {
+        "name": source.name,
+        "splits": {
+            split: {"images": count, "labelled": split in source.labelled}
+            for split, count in source.splits.items()
+        },
+        "image_size": list(source.image_shape) if source.image_shape else None,
+        "classes": list(source.class_names) if source.class_names else None,
+    }

@@ -9,6 +9,7 @@ batches that it would have had.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import tempfile
@@ -38,7 +39,7 @@ class Images:
     Attributes:
         images: uint8 [N, S, S, 3], an array or a file mapped into memory.
         labels: int64 [N], or None.
-        unreadable: images of the source that were passed over, each with the reason.
+        unreadable: images of the split that were passed over, each with the reason.
     """
 
     images: np.ndarray
@@ -117,7 +118,7 @@ def load(
             images = np.memmap(file, np.uint8, "w+", shape=shape)
     labels = np.empty(count, np.int64) if split in source.labelled else None
 
-    n = 0
+    n, before = 0, len(source.unreadable)
     batches = resized(dataset, image_size, resize).batch(64).prefetch(2)
     with progress(total=count, unit="img", desc=f"reading {source.name} {split}") as bar:
         for batch in read(batches, source):
@@ -127,11 +128,18 @@ def load(
                 labels[n : n + size] = batch["label"]
             n += size
             bar.update(size)
-    for path, reason in source.unreadable.items():
-        log.warning("passed over %s: %s", path, reason)
+    unreadable = passed_over(source, before)
     if n == 0:
         raise InputError(f"{source.name} has no readable image in its split {split!r}")
-    return Images(images[:n], labels[:n] if labels is not None else None, dict(source.unreadable))
+    return Images(images[:n], labels[:n] if labels is not None else None, unreadable)
+
+
+def passed_over(source: Source, before: int = 0) -> dict[str, str]:
+    """Log and return a source's unreadable images, but for the first ``before``."""
+    new = dict(itertools.islice(source.unreadable.items(), before, None))
+    for path, reason in new.items():
+        log.warning("passed over %s: %s", path, reason)
+    return new
 
 
 def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndarray]]:
@@ -144,11 +152,11 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
 
     try:
         yield from batches.as_numpy_iterator()
-    except tf.errors.OpError:
-        if not source.unreadable:
-            raise
-        path, reason = next(iter(source.unreadable.items()))
-        raise InputError(f"{path} cannot be read: {reason}") from None
+    except tf.errors.OpError as error:
+        for path, reason in source.unreadable.items():
+            if reason in str(error):
+                raise InputError(f"{path} cannot be read: {reason}") from None
+        raise
 
 
 def training_batches(

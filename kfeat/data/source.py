@@ -11,6 +11,9 @@ from kfeat.errors import InputError, nearest
 if TYPE_CHECKING:
     import tensorflow as tf
 
+UNLABELLED = "unlabelled"
+"""The name of the split without labels, whatever a source's author calls it."""
+
 
 @dataclass
 class Source:

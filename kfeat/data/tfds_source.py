@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
 import re
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kfeat.data.source import Source
+import numpy as np
+
+from kfeat.data.binaries import ARCHIVES
+from kfeat.data.source import UNLABELLED, Source
 from kfeat.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_UNLABELLED_SPELLINGS = ("unlabelled", "unlabeled")
+INFO = "dataset_info.json"
+"""The file that makes a folder a prepared data set."""
+
+_NOT_BUILDERS = ("core", "dataset_collections", "datasets", "scripts", "testing")
+_OTHER_BASES = ("Config", "DoFn", "Enum", "Exception", "Iterable", "object")
 
 
 def find_prepared(data_dir: Path, name: str) -> Path | None:
@@ -23,20 +35,56 @@ def find_prepared(data_dir: Path, name: str) -> Path | None:
 
     ``name`` is a data set's name as TFDS writes it: ``NAME``, ``NAME/CONFIG``,
     ``NAME:VERSION``. Nothing is imported or fetched.
+
+    Raises:
+        InputError: ``NAME`` is prepared in several configurations.
     """
     base, _, version = name.partition(":")
-    root = data_dir / base
-    if (root / "dataset_info.json").is_file():
-        return root
-    found = [
-        info.parent
-        for depth in ("*", "*/*")
-        for info in sorted(root.glob(f"{depth}/dataset_info.json"))
-        if not version or info.parent.name == version
-    ]
-    if not found:
-        return None
-    return max(found, key=lambda folder: [int(n) for n in re.findall(r"\d+", folder.name)])
+    return prepared_in(data_dir / base, version)
+
+
+def prepared_in(folder: Path, version: str = "") -> Path | None:
+    """Find the data set prepared in ``folder``: where its ``dataset_info.json`` lies, or None.
+
+    That is ``folder`` itself, else its subfolder of the highest version (or of
+    ``version``), else the same in the one configuration that is there.
+
+    Raises:
+        InputError: the folder holds several data sets or configurations.
+    """
+    if (folder / INFO).is_file():
+        return folder
+    for pattern in ("*", "*/*"):
+        found = [info.parent for info in folder.glob(f"{pattern}/{INFO}")]
+        if version:
+            found = [prepared for prepared in found if prepared.name == version]
+        parents = {prepared.parent for prepared in found}
+        if len(parents) > 1:
+            names = ", ".join(sorted(parent.name for parent in parents))
+            raise InputError(f"{folder} holds several data sets: give one of {names} in it")
+        if found:
+            return max(found, key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
+    return None
+
+
+def prepared_names(data_dir: Path) -> dict[str, dict[str, int]]:
+    """List what is prepared under ``data_dir``: names, each with its splits and their sizes.
+
+    A name is one that `find_prepared` finds: ``NAME`` or ``NAME/CONFIG``. Nothing is
+    imported; a folder whose ``dataset_info.json`` cannot be read is left out.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for depth in (1, 2):
+        for info in sorted(data_dir.glob(f"{'*/' * depth}*/{INFO}")):
+            name = info.parent.parent.relative_to(data_dir).as_posix()
+            if name.startswith(".") or find_prepared(data_dir, name) != info.parent:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                splits = json.loads(info.read_text("utf-8"))["splits"]
+                found[name] = {
+                    _spelt(split["name"]): sum(map(int, split["shardLengths"])) for split in splits
+                }
+    return found
 
 
 @functools.cache
@@ -50,11 +98,11 @@ def known_names() -> frozenset[str]:
         return frozenset()
     package = Path(spec.origin).parent
     names = {builder.parent.name for builder in package.glob("datasets/*/*_builder.py")}
-    for file in package.rglob("*.py"):
-        if "dataset_builders" in file.parts or file.name.endswith("_test.py"):
+    for file in package.glob("*/**/*.py"):
+        if file.relative_to(package).parts[0] in _NOT_BUILDERS or file.stem.endswith("_test"):
             continue
-        for class_name in re.findall(r"^class (\w+)\(", file.read_text("utf-8"), re.MULTILINE):
-            names.add(_snake_case(class_name))
+        classes = re.findall(r"^class (\w+)\(\s*([\w.]+)", file.read_text("utf-8"), re.MULTILINE)
+        names.update(_snake_case(name) for name, base in classes if not base.endswith(_OTHER_BASES))
     return frozenset(names)
 
 
@@ -64,8 +112,8 @@ def _snake_case(name: str) -> str:
 
 
 def known(name: str) -> bool:
-    """Whether the installed TFDS has code for the data set ``name``."""
-    return name in known_names()
+    """Whether the installed TFDS has code for ``NAME``, ``NAME/CONFIG`` or ``NAME:VERSION``."""
+    return re.split("[/:]", name)[0] in known_names()
 
 
 def prepared_source(name: str, folder: Path) -> Source:
@@ -75,16 +123,17 @@ def prepared_source(name: str, folder: Path) -> Source:
         InputError: the folder cannot be read, or has no images.
     """
     try:
-        json.loads((folder / "dataset_info.json").read_text("utf-8"))
+        json.loads((folder / INFO).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}/dataset_info.json cannot be read: {error}") from None
+        raise InputError(f"{folder}/{INFO} cannot be read: {error}") from None
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder} is no data set that TFDS can read: {reason}") from None
+        raise InputError(
+            f"{folder} is no data set that TFDS can read: {_first_line(error)}"
+        ) from None
     return _from_builder(name, builder)
 
 
@@ -92,74 +141,143 @@ def fetched_source(name: str, data_dir: Path) -> Source:
     """Let TFDS download and prepare a data set that it knows.
 
     Raises:
-        InputError: the data cannot be fetched.
+        InputError: it has no images, or the data cannot be fetched.
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        own = f", or add your own copy: kfeat data add {name} PATH" if name in _ADDABLE else ""
+        raise InputError(f"TFDS cannot make {name!r}: {_first_line(error)}") from None
+    _image_key(name, builder.info)
+    own = f", or add your own copy: kfeat data add {name} PATH" if name in ARCHIVES else ""
+    mend = f"give --data-dir where it is{own}"
+    try:
+        _reach(builder.url_infos)
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
+    except Exception as error:
         raise InputError(
             f"{name} is not prepared in {data_dir} and cannot be fetched "
-            f"({type(error).__name__}: {reason[:200]}): give --data-dir where it is{own}"
+            f"({_first_line(error)}): {mend}"
         ) from None
     return _from_builder(name, builder)
 
 
-_ADDABLE = ("stl10", "cifar10")
+def _reach(urls: dict[str, Any], timeout: float = 10) -> None:
+    """Raise OSError where no server of ``urls`` answers: TFDS would try for minutes."""
+    hosts = {urllib.parse.urlsplit(url).netloc: url for url in urls if url.startswith("http")}
+    for host, url in list(hosts.items())[:3]:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=timeout):
+                return
+        except urllib.error.HTTPError:
+            return
+        except (OSError, ValueError) as error:
+            failure = OSError(f"{host}: {getattr(error, 'reason', error)}")
+    if hosts:
+        raise failure
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def _spelt(split: str) -> str:
+    return UNLABELLED if split == "unlabeled" else split
+
+
+def _image_key(name: str, info: Any) -> str:
+    """The feature that holds the images: the supervised input, else the first image."""
+    import tensorflow_datasets as tfds
+
+    features = dict(info.features) if hasattr(info.features, "keys") else {}
+    keys = info.supervised_keys
+    first = [keys[0]] if keys and isinstance(keys[0], str) else []
+    for key in [*first, "image", *features]:
+        if isinstance(features.get(key), tfds.features.Image):
+            dtype = np.dtype(features[key].np_dtype).name
+            if dtype not in ("uint8", "uint16"):
+                raise InputError(f"{name} has images of {dtype}: kfeat reads uint8 and uint16")
+            return key
+    there = ", ".join(features) or "none"
+    raise InputError(f"{name} is no data set of images: its features are {there}")
+
+
+def _label_key(info: Any) -> str | None:
+    """The feature that holds the class of an image, or None."""
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys
+    second = keys[1] if keys and isinstance(keys[1], str) else "label"
+    feature = dict(info.features).get(second)
+    return second if isinstance(feature, tfds.features.ClassLabel) and feature.names else None
 
 
 def _from_builder(name: str, builder: Any) -> Source:
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     info = builder.info
-    image_key, label_key = info.supervised_keys or ("image", "label")
-    features = dict(info.features) if hasattr(info.features, "keys") else {}
-    if not isinstance(features.get(image_key), tfds.features.Image):
-        raise InputError(f"{name} is no image data set: it has no feature {image_key!r}")
-    label = features.get(label_key)
-    if not isinstance(label, tfds.features.ClassLabel):
-        label = None
-    own_names = {
-        ("unlabelled" if split in _UNLABELLED_SPELLINGS else split): split
-        for split in info.splits
-    }
-    splits = {split: info.splits[own].num_examples for split, own in own_names.items()}
-    labelled = frozenset(s for s in splits if label is not None and s != "unlabelled")
+    image_key, label_key = _image_key(name, info), _label_key(info)
+    own_names = {_spelt(split): split for split in info.splits if info.splits[split].num_examples}
+    if not own_names:
+        raise InputError(f"{name} is empty: {builder.data_dir} lists no image in any split")
+    for own in own_names.values():
+        for file in info.splits[own].filepaths:
+            if not file.exists():
+                raise InputError(f"{name} is incomplete: {file} is missing")
+
+    def has_labels(split: str) -> bool:
+        """TFDS gives images without a class the label -1, all of a split or none."""
+        if label_key is None or split == UNLABELLED:
+            return False
+        first = builder.as_dataset(
+            split=f"{own_names[split]}[:1]",
+            shuffle_files=False,
+            decoders={image_key: tfds.decode.SkipDecoding()},
+        )
+        return all(int(element[label_key]) >= 0 for element in first)
+
+    def example(element: dict[str, tf.Tensor], labels: bool) -> dict[str, tf.Tensor]:
+        image = element[image_key]
+        if image.dtype == tf.uint16:
+            image = tf.cast(tf.bitwise.right_shift(image, 8), tf.uint8)
+        channels = image.shape[-1]
+        if channels is None:
+            image = tf.cond(
+                tf.shape(image)[-1] < 3,
+                lambda: tf.repeat(image[..., :1], 3, axis=-1),
+                lambda: image[..., :3],
+            )
+        elif channels < 3:
+            image = tf.repeat(image[..., :1], 3, axis=-1)
+        out = {"image": tf.ensure_shape(image[..., :3], (*image.shape[:2], 3))}
+        if labels and label_key:
+            out["label"] = tf.cast(element[label_key], tf.int64)
+        return out
 
     def read(split: str) -> tf.data.Dataset:
-        import tensorflow as tf
-
         dataset = builder.as_dataset(
             split=own_names[split],
             shuffle_files=False,
-            read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=False),
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+        return dataset.map(
+            functools.partial(example, labels=split in labelled),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
-        def example(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            image = element[image_key]
-            if image.dtype == tf.uint16:
-                image = tf.bitwise.right_shift(image, 8)
-            image = tf.cast(image, tf.uint8)
-            channels = image.shape[-1]
-            if channels == 1:
-                image = tf.image.grayscale_to_rgb(image)
-            out = {"image": image[..., :3]}
-            if split in labelled:
-                out["label"] = tf.cast(element[label_key], tf.int64)
-            return out
-
-        return dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-    shape = features[image_key].shape[:2]
+    labelled = frozenset(filter(has_labels, own_names))
+    height, width = info.features[image_key].shape[:2]
     return Source(
         name=name,
-        class_names=tuple(label.names) if label is not None else None,
-        splits=splits,
+        class_names=tuple(info.features[label_key].names) if label_key else None,
+        splits={split: info.splits[own].num_examples for split, own in own_names.items()},
         labelled=labelled,
         read=read,
-        image_shape=shape if None not in shape else None,
+        image_shape=(height, width) if height and width else None,
     )

@@ -202,7 +202,7 @@ def embed_split(
     dataset = source.dataset(split).take(-1 if limit is None else limit)
     batches = pipeline.resized(dataset, image_size, resize)
     batches = batches.batch(encoder.batch_size or BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
-    features, labels = [], []
+    features, labels, before = [], [], len(source.unreadable)
     total = min(source.splits[split], limit or source.splits[split])
     with progress(total=total, unit="img", desc=f"features of {source.name} {split}") as bar:
         for batch in pipeline.read(batches, source):
@@ -210,6 +210,7 @@ def embed_split(
             if split in source.labelled:
                 labels.append(batch["label"])
             bar.update(len(batch["image"]))
+    pipeline.passed_over(source, before)
     if not features:
         raise InputError(f"{source.name} has no readable image in its split {split!r}")
     return np.concatenate(features), np.concatenate(labels) if labels else None

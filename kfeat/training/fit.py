@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.errors import InputError
 from kfeat.models import catalog
+from kfeat.progress import progress
 from kfeat.training import recipe as recipes
 from kfeat.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
+    from tqdm import tqdm
 
 log = logging.getLogger("kfeat")
 
@@ -202,7 +205,14 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
         flip=recipe.flip,
         shift=recipe.shift,
     )
-    if first_epoch < recipe.epochs:
+    bar = progress(
+        desc=recipe.model,
+        total=recipe.epochs * steps * batch_size,
+        initial=first_epoch * steps * batch_size,
+        unit="img",
+        unit_scale=True,
+    )
+    with bar, logging_redirect_tqdm([log]):
         model.fit(
             batches,
             steps_per_epoch=steps,
@@ -215,7 +225,7 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
             verbose=0,
             callbacks=[
                 checkpoints.callback(model),
-                progress_callback(recipe.epochs, steps, batch_size, first_epoch),
+                progress_callback(bar, recipe.epochs, batch_size),
                 keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
             ],
         )
@@ -350,20 +360,9 @@ class Checkpoints:
         )
 
 
-def progress_callback(
-    epochs: int, steps: int, batch_size: int, first_epoch: int
-) -> keras.callbacks.Callback:
-    """A bar over the whole training: images done, images per second, time left."""
+def progress_callback(bar: tqdm, epochs: int, batch_size: int) -> keras.callbacks.Callback:
+    """A callback that moves a bar over the whole training: images done, rate, time left."""
     import keras
-
-    from kfeat.progress import progress
-
-    bar = progress(
-        total=epochs * steps * batch_size,
-        initial=first_epoch * steps * batch_size,
-        unit="img",
-        unit_scale=True,
-    )
 
     def begin(epoch: int, logs: Any) -> None:
         bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
@@ -372,9 +371,7 @@ def progress_callback(
         bar.set_postfix(loss=f"{float(logs['loss']):.5g}", refresh=False)
         bar.update(batch_size)
 
-    return keras.callbacks.LambdaCallback(
-        on_epoch_begin=begin, on_train_batch_end=step, on_train_end=lambda logs: bar.close()
-    )
+    return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=step)
 
 
 def _write(path: Path, text: str) -> None:

@@ -83,9 +83,9 @@ def test_train_export_and_score_a_folder(layout, folder, tmp_path):
         data.mkdir()
         for file in folder.glob("*/*/*.png"):
             shutil.copy(file, data)
-    (data / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    if layout == "splits":
-        (data / "broken.png").rename(data / "test" / "coffee" / "broken.png")
+    place = {"splits": data / "test" / "coffee", "classes": data / "coffee", "flat": data}[layout]
+    broken = place / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
     options = ["--epochs", 2, "--image-size", 32, "--output", tmp_path / "run", "--json"]
     trained = run("train", "cae1", "--data", data, *options, home=tmp_path)
     assert trained.returncode == 0, trained.stderr
@@ -93,7 +93,7 @@ def test_train_export_and_score_a_folder(layout, folder, tmp_path):
     results = json.loads(trained.stdout)
     assert (tmp_path / results["saved_model"] / "saved_model.pb").is_file()
     if layout == "flat":
-        assert list(results["data"]["unreadable"]) == [str(data / "broken.png")]
+        assert list(results["data"]["unreadable"]) == [str(broken)]
         assert "broken.png" in trained.stderr
 
     scored = run("score", "--model", tmp_path / "run", "--test", data, "--json", home=tmp_path)
@@ -109,7 +109,7 @@ def test_train_export_and_score_a_folder(layout, folder, tmp_path):
         assert 0 < card["clustering"]["nmi"] < 1
         assert 0 <= card["classification"]["accuracy"] <= 1
     if layout == "splits":
-        assert list(card["unreadable"]) == [str(data / "test" / "coffee" / "broken.png")]
+        assert list(card["unreadable"]) == [str(broken)]
         strict = run(
             "score", "--model", "cae1", "--test", data, "--strict", "--json", home=tmp_path
         )
@@ -134,7 +134,7 @@ BAD = {
     "unknown option": (["train", "cae1", "--epoch", "3"], "No such option"),
     "unknown model": (["train", "cea1"], "unknown model 'cea1'"),
     "unknown model to score": (["score", "--model", "x", "--test", "photos"], "unknown model 'x'"),
-    "unknown data": (["train", "cae1", "--data", "cifar11"], "did you mean 'cifar10'"),
+    "unknown data": (["train", "cae1", "--data", "cifarr10"], "did you mean 'cifar10'"),
     "missing path": (["train", "cae1", "--data", "./nowhere"], "./nowhere"),
     "missing test path": (["score", "--model", "pixels", "--test", "/no/where"], "/no/where"),
     "no images": (["train", "cae1", "--data", "EMPTY"], "EMPTY"),

@@ -1,0 +1,310 @@
+"""A folder of image files."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kfeat.data.source import UNLABELLED, Source
+from kfeat.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from PIL import Image
+
+log = logging.getLogger("kfeat")
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+"""What the name of an image file ends with, in any case."""
+
+MAX_PIXELS = 50_000_000
+"""An image of more pixels counts as unreadable."""
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+_SPLITS = ("train", "test", "val", "valid", "validation", "labelled", "labeled")
+_UNLABELLED = ("unlabelled", "unlabeled")
+_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+def source(path: Path, *, name: str, strict: bool = False) -> Source:
+    """Open a folder of images, in one of three layouts.
+
+    ``ROOT/<split>/<class>/*``: a labelled split a folder; a folder of images without
+    classes is a split without labels. A folder is taken for a split, rather than for a
+    class, where it is called ``unlabelled``; where a folder called like a split (``train``,
+    ``test``, ``val``, ``validation``) holds classes; where all are called like splits; and
+    where none holds images itself. A class may be missing in a split.
+
+    ``ROOT/<class>/*``: the splits ``train`` and ``test`` are made by the SHA-256 of each
+    file's path in ROOT: a fifth of each class, rounded up, goes to ``test``, unless it is
+    the class's only image. ``all`` holds both.
+
+    Images directly in ROOT: all images in ROOT and below are the one split ``unlabelled``.
+
+    Within a class, folders may be nested. What is hidden, and ``__MACOSX``, is ignored. A
+    split's order is that of the SHA-256 of the paths: mixed, and always the same.
+
+    Args:
+        path: the folder.
+        name: what the user called it.
+        strict: stop reading at the first unreadable image instead of passing over it: the
+            dataset then raises one of ``tf.errors``, and `Source.unreadable` has the image.
+
+    Raises:
+        InputError: the folder cannot be read, or holds no images.
+    """
+    splits = _splits(_scan(path, name, ()), name)
+    if not splits:
+        wanted = " ".join(f"*{suffix}" for suffix in SUFFIXES)
+        raise InputError(f"{name} holds no images: kfeat looks for {wanted} in it and below")
+    # Pillow warns of oddities in images that it reads all the same.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    classes = sorted({label for files in splits.values() for label in files.values() if label})
+    unreadable: dict[str, str] = {}
+    lock = threading.Lock()
+
+    def readable(file: bytes) -> np.ndarray:
+        """Decode an image; an empty array where it is passed over."""
+        name = os.fsdecode(file)
+        try:
+            return decode(name)
+        except UnreadableError as error:
+            with lock:
+                if not (strict and unreadable):
+                    unreadable.setdefault(name, str(error))
+            if strict:
+                raise
+            return np.zeros((0, 0, 3), np.uint8)
+
+    def read(split: str) -> tf.data.Dataset:
+        import tensorflow as tf
+
+        files = splits[split]
+        paths = [os.fsencode(os.path.join(path, file)) for file in files]
+        columns = {"image": tf.constant(paths, tf.string)}
+        if split in labelled:
+            index = {label: i for i, label in enumerate(classes)}
+            columns["label"] = tf.constant([index[c] for c in files.values()], tf.int64)
+
+        def element(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            image = tf.numpy_function(readable, [row["image"]], tf.uint8)
+            return {**row, "image": tf.ensure_shape(image, (None, None, 3))}
+
+        dataset = tf.data.Dataset.from_tensor_slices(columns)
+        dataset = dataset.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return dataset.filter(lambda row: tf.size(row["image"]) > 0)
+
+    labelled = frozenset(split for split, files in splits.items() if all(files.values()))
+    return Source(
+        name=name,
+        class_names=tuple(classes) or None,
+        splits={split: len(files) for split, files in splits.items()},
+        labelled=labelled,
+        read=read,
+        unreadable=unreadable,
+    )
+
+
+@dataclass
+class _Tree:
+    """The images in a folder, by name, and the folders in it that hold images."""
+
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, _Tree] = field(default_factory=dict)
+
+    def paths(self, start: str = "") -> Iterator[str]:
+        """All images in the folder and below, as paths after ``start``."""
+        for image in self.images:
+            yield start + image
+        for name, folder in self.folders.items():
+            yield from folder.paths(f"{start}{name}/")
+
+
+def _scan(path: Path | str, name: str, above: tuple[tuple[int, int], ...]) -> _Tree:
+    """Find the images below a folder; ``above`` are the (device, inode) of those it is in."""
+    tree = _Tree()
+    try:
+        status = os.stat(path)
+        here = (status.st_dev, status.st_ino)
+        if here in above:  # a link back to a folder that this one is in
+            return tree
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if _is_folder(entry):
+                    below = _scan(entry.path, name, (*above, here))
+                    if below.images or below.folders:
+                        tree.folders[entry.name] = below
+                elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
+                    tree.images.append(entry.name)
+    except OSError as error:
+        raise InputError(f"{name}: {error.filename} cannot be read: {error.strerror}") from None
+    return tree
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file, or a link that leads nowhere: an unreadable one."""
+    if entry.is_symlink():
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()
+
+
+def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
+    """The splits of a folder: each file's path in it, with its class or ``""``."""
+    if tree.images:
+        if tree.folders:
+            log.warning(
+                "%s holds images (%s) beside folders (%s): all are taken for unlabelled",
+                name,
+                min(tree.images),
+                min(tree.folders),
+            )
+        return {UNLABELLED: dict.fromkeys(_mixed(tree.paths()), "")}
+    if not tree.folders:
+        return {}
+    if not _is_split_into_folders(tree):
+        return _cut_into_splits(tree)
+    splits: dict[str, dict[str, str]] = {}
+    for folder, below in sorted(tree.folders.items(), key=lambda item: _rank(item[0])):
+        lower = folder.lower()
+        files = splits.setdefault(
+            UNLABELLED if lower in _UNLABELLED else lower if lower in _SPLITS else folder, {}
+        )
+        if lower in _UNLABELLED or not below.folders:
+            files.update(dict.fromkeys(below.paths(f"{folder}/"), ""))
+        elif below.images:
+            raise InputError(
+                f"{name}: {folder} holds images ({min(below.images)}) beside folders of classes "
+                f"({min(below.folders)}): move them into a class, or out of it"
+            )
+        else:
+            for label, images in below.folders.items():
+                files.update(dict.fromkeys(images.paths(f"{folder}/{label}/"), label))
+    return {split: {file: files[file] for file in _mixed(files)} for split, files in splits.items()}
+
+
+def _rank(folder: str) -> tuple[int, str]:
+    order = (*_SPLITS, *_UNLABELLED)
+    lower = folder.lower()
+    return (order.index(lower) if lower in order else len(order), folder)
+
+
+def _is_split_into_folders(tree: _Tree) -> bool:
+    """Whether the folders of a folder are its splits; otherwise they are classes."""
+    names = {folder.lower(): below for folder, below in tree.folders.items()}
+    return (
+        any(name in names for name in _UNLABELLED)
+        or any(name in names and names[name].folders for name in _SPLITS)
+        or all(name in _SPLITS for name in names)
+        or not any(below.images for below in names.values())
+    )
+
+
+def _cut_into_splits(tree: _Tree) -> dict[str, dict[str, str]]:
+    train: dict[str, str] = {}
+    test: dict[str, str] = {}
+    for label, below in tree.folders.items():
+        files = _mixed(below.paths(f"{label}/"))
+        fifth = -(-len(files) // 5) if len(files) > 1 else 0
+        test.update(dict.fromkeys(files[:fifth], label))
+        train.update(dict.fromkeys(files[fifth:], label))
+    splits = {"train": train, "test": test, "all": train | test}
+    return {
+        split: {file: files[file] for file in _mixed(files)}
+        for split, files in splits.items()
+        if files
+    }
+
+
+def _mixed(paths: Iterable[str]) -> list[str]:
+    """Sort paths by their SHA-256."""
+    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+
+
+class UnreadableError(Exception):
+    """An image file that cannot be read; the message says why."""
+
+
+def decode(file: str) -> np.ndarray:
+    """Read an image file as it is meant to be seen, in RGB.
+
+    A grey image gets three equal channels; of 16 bits the upper 8 are kept; alpha is
+    dropped, as in `keras.utils.load_img`; colour profiles are ignored. EXIF orientation is
+    honoured. Of an animation, the first frame is read.
+
+    Args:
+        file: a BMP, GIF, JPEG, PNG or WebP file, whatever its name says.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UnreadableError: no such image, a truncated one, or one of more than `MAX_PIXELS`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if os.path.getsize(file) == 0:
+            raise UnreadableError("empty file")
+        with Image.open(file, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableError(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+            image.load()
+            upright = _rgb(image)
+            turn = _UPRIGHT.get(_orientation(image))
+            if turn:
+                upright = upright.transpose(Image.Transpose[turn])
+            pixels = np.asarray(upright)
+    except UnreadableError:
+        raise
+    except Image.DecompressionBombError:
+        raise UnreadableError(f"more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise UnreadableError("damaged, or not an image of a format that kfeat reads") from None
+    except Exception as error:  # broken bytes make decoders stumble in any way
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableError(reason) from None
+    if not pixels.size:
+        raise UnreadableError("it has no pixels")
+    return pixels
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits; some versions of Pillow widen them to 32
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or the EXIF data are damaged."""
+    from PIL import ExifTags
+
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1

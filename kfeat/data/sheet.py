@@ -1,0 +1,101 @@
+"""A contact sheet: the first images of a split on one page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from kfeat.data import pipeline
+from kfeat.data.source import Source
+from kfeat.errors import InputError
+
+log = logging.getLogger("kfeat")
+
+_GAP = 4
+
+
+def contact_sheet(
+    source: Source,
+    split: str,
+    path: str | Path,
+    columns: int = 10,
+    rows: int = 10,
+    cell: int = 96,
+) -> None:
+    """Write a PNG file with the first images of a split.
+
+    A split with labels gets a row for each of the first ``rows`` classes, with the class's
+    name beside it and its first ``columns`` images; another gets its first
+    ``rows * columns`` images. Images keep their aspect.
+
+    Args:
+        source: where the images are.
+        split: one of its splits.
+        path: the file to write; an existing one is replaced, once the new one is complete.
+        columns: images in a row.
+        rows: rows at most.
+        cell: side in pixels of the square that an image is fitted into.
+
+    Raises:
+        InputError: no such split, no readable image, or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
+    grid = _grid(source, split, columns, rows)
+    for file, reason in source.unreadable.items():
+        log.warning("passed over %s: %s", file, reason)
+    if not any(grid):
+        raise InputError(f"{source.name} has no readable image in its split {split!r}")
+    names: Iterable[str] = ()
+    if split in source.labelled:
+        names = (source.class_names or ())[:rows]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _draw(grid, list(names), cell).save(unfinished, "PNG")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _grid(source: Source, split: str, columns: int, rows: int) -> list[list[np.ndarray]]:
+    """Read the images of each row, until all rows are full."""
+    labelled = split in source.labelled
+    grid: list[list[np.ndarray]] = [[] for _ in range(rows)]
+    if labelled:
+        grid = grid[: len(source.class_names or ())]
+    missing = len(grid) * columns
+    for element in pipeline.read(source.dataset(split), source):
+        row = int(element["label"]) if labelled else (rows * columns - missing) // columns
+        if row < len(grid) and len(grid[row]) < columns:
+            grid[row].append(element["image"])
+            missing -= 1
+        if not missing:
+            break
+    return [row for row in grid if row] if not labelled else grid
+
+
+def _draw(grid: list[list[np.ndarray]], names: list[str], cell: int) -> Image.Image:
+    font = ImageFont.load_default(max(10, cell // 7))
+    margin = max((int(font.getlength(name)) + 2 * _GAP for name in names), default=0)
+    step = cell + _GAP
+    columns = max(map(len, grid))
+    sheet = Image.new("RGB", (margin + columns * step + _GAP, len(grid) * step + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(grid):
+        top = _GAP + y * step
+        if names:
+            draw.text((_GAP, top + cell // 2), names[y], "black", font, anchor="lm")
+        for x, pixels in enumerate(row):
+            image = ImageOps.contain(Image.fromarray(pixels), (cell, cell))
+            left = margin + _GAP + x * step
+            corner = (left + (cell - image.width) // 2, top + (cell - image.height) // 2)
+            sheet.paste(image, corner)
+    return sheet

@@ -1,0 +1,260 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kfeat.data import tfds_source
+from kfeat.data.catalog import default_split, open_source, show
+from kfeat.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data_dir with small data sets that TFDS wrote: grey, 16-bit, alpha, two of words."""
+    import tensorflow_datasets as tfds
+
+    data_dir = tmp_path_factory.mktemp("tensorflow_datasets")
+    features = tfds.features
+
+    def write(name, image, examples, version="1.0.0", config=None, **others):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version=version,
+            config=config,
+            data_dir=data_dir,
+            features=features.FeaturesDict({"image": image, **others} if image else others),
+            split_datasets={s: list(enumerate(rows)) for s, rows in examples.items()},
+            disable_shuffling=True,
+        )
+
+    grey = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+    label = features.ClassLabel(names=["cat", "dog"])
+    one = features.Image(shape=(4, 4, 1))
+    write("grey", one, {"train": [{"image": grey, "label": 1}]}, label=label)
+    write("grey", one, {"train": [{"image": grey, "label": 1}] * 3}, "1.10.0", label=label)
+    write("grey", one, {"train": [{"image": grey, "label": 1}] * 2}, "1.9.0", label=label)
+    deep = features.Image(shape=(4, 4, 1), dtype=np.uint16)
+    write("deep", deep, {"train": [{"image": grey.astype(np.uint16) << 8}]})
+    alpha = features.Image(shape=(None, None, 4))
+    write("alpha", alpha, {"train": [{"image": np.repeat(grey, 4, axis=-1)}]})
+    write(
+        "spelt",
+        one,
+        {
+            "unlabeled": [{"image": grey, "label": -1}],
+            "test": [{"image": grey, "label": -1}],
+            "train": [{"image": grey, "label": 0}],
+        },
+        label=label,
+    )
+    for config in ("small", "large"):
+        write("sizes", one, {"train": [{"image": grey}]}, config=config)
+    write("words", None, {"train": [{"text": "no image"}]}, text=features.Text())
+    return data_dir
+
+
+GREY = np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=-1)
+
+
+@pytest.mark.parametrize("name", ["grey", "deep", "alpha"])
+def test_all_kinds_of_images_become_rgb(prepared, name):
+    source = open_source(name, data_dir=prepared)
+    (*_, element) = source.dataset("train").as_numpy_iterator()
+    assert element["image"].dtype == np.uint8
+    np.testing.assert_array_equal(element["image"], GREY)
+    assert source.image_shape == (None if name == "alpha" else (4, 4))
+
+
+def test_highest_version_unless_one_is_named(prepared):
+    assert open_source("grey", data_dir=prepared).splits == {"train": 3}
+    assert open_source("grey:1.9.0", data_dir=prepared).splits == {"train": 2}
+
+
+@pytest.mark.parametrize("inside", ["", "1.9.0"])
+def test_prepared_data_by_their_path(prepared, inside):
+    source = open_source(str(prepared / "grey" / inside))
+    assert source.splits == {"train": 2 if inside else 3}
+    assert source.class_names == ("cat", "dog")
+
+
+def test_prepared_data_by_a_path_from_here(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    for name in ("grey", "./grey", "grey/1.10.0"):
+        assert open_source(name, data_dir="/nowhere").splits == {"train": 3}
+    monkeypatch.chdir(prepared / "grey" / "1.9.0")
+    assert open_source(".").splits == {"train": 2}
+
+
+def test_configurations(prepared):
+    assert open_source("sizes/small", data_dir=prepared).splits == {"train": 1}
+    with pytest.raises(InputError, match="sizes holds several data sets: give one of large, small"):
+        open_source("sizes", data_dir=prepared)
+    with pytest.raises(InputError, match="several data sets: give one of alpha, deep, grey"):
+        open_source(str(prepared))
+
+
+def test_splits_without_labels(prepared):
+    source = open_source("spelt", data_dir=prepared)
+    assert set(source.splits) == {"unlabelled", "test", "train"}
+    assert source.labelled == {"train"}
+    assert set(next(iter(source.dataset("unlabelled")))) == {"image"}
+    assert default_split(source, labelled=False) == "unlabelled"
+    assert default_split(source, labelled=True) == "train"
+
+
+def test_data_without_images_are_refused(prepared):
+    with pytest.raises(InputError, match="words is no data set of images: its features are text"):
+        open_source("words", data_dir=prepared)
+    with pytest.raises(InputError, match="imdb_reviews is no data set of images"):
+        open_source("imdb_reviews", data_dir=prepared)
+
+
+def test_incomplete_data_are_refused(prepared, tmp_path):
+    shutil.copytree(prepared / "deep", tmp_path / "deep")
+    (record,) = (tmp_path / "deep").rglob("*.tfrecord*")
+    record.unlink()
+    with pytest.raises(InputError, match=rf"deep is incomplete: .*{record.name} is missing"):
+        open_source("deep", data_dir=tmp_path)
+    (tmp_path / "deep" / "1.0.0" / "dataset_info.json").write_text("{")
+    with pytest.raises(InputError, match=r"dataset_info\.json cannot be read"):
+        open_source("deep", data_dir=tmp_path)
+
+
+def test_listing_of_prepared_data(prepared):
+    names = tfds_source.prepared_names(prepared)
+    assert names["grey"] == {"train": 3}
+    assert names["spelt"] == {"unlabelled": 1, "test": 1, "train": 1}
+    assert {"sizes/large", "sizes/small"} < set(names)
+    for name, splits in names.items():
+        if name != "words":
+            assert open_source(name, data_dir=prepared).splits == splits
+
+
+def test_folder_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "holiday").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "holiday" / "1.png")
+    for name in ("holiday", "./holiday", str(tmp_path / "holiday"), "../" + tmp_path.name):
+        source = open_source(name, data_dir=tmp_path / "none")
+        assert source.name == name
+        assert sum(source.splits.values()) >= 1
+
+
+BAD_NAMES = {
+    "cifar100000": r"'cifar100000' is no data set .* no folder; did you mean 'cifar100'\?",
+    "photo": r"did you mean 'photos'\?",
+    "greys": r"did you mean 'grey'\?",
+    "./nowhere": r"\./nowhere: no such file or folder",
+    "nowhere/at/all": r"nowhere/at/all: no such file or folder",
+    "/nowhere": "/nowhere: no such file or folder",
+    "": "the data set has no name",
+    __file__: "is a file: give the folder",
+}
+
+
+def test_bad_names_are_told_without_tensorflow(prepared):
+    program = f"""if True:
+        import json, sys
+        from kfeat.data.catalog import open_source
+        from kfeat.errors import InputError
+        messages = {{}}
+        for name in {list(BAD_NAMES)!r}:
+            try:
+                open_source(name, data_dir={str(prepared)!r})
+            except InputError as error:
+                messages[name] = str(error)
+        assert "tensorflow" not in sys.modules and "tensorflow_datasets" not in sys.modules
+        print(json.dumps(messages))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    messages = json.loads(done.stdout)
+    for name, expected in BAD_NAMES.items():
+        assert re.search(expected, messages[name]), messages[name]
+        assert "\n" not in messages[name]
+
+
+def test_missing_data_offline_say_what_to_do(tmp_path, monkeypatch):
+    """Whether its name is not resolved or nobody answers, the server is soon given up."""
+    import socket
+
+    def offline(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"stl10 is not prepared in .*Name or service") as error:
+        open_source("stl10", data_dir=tmp_path)
+    assert "--data-dir" in str(error.value)
+    assert "kfeat data add stl10 PATH" in str(error.value)
+    with pytest.raises(InputError, match="mnist is not prepared") as error:
+        open_source("mnist", data_dir=tmp_path)
+    assert "data add" not in str(error.value)
+    assert time.monotonic() - start < 15
+    assert not list(tmp_path.iterdir())
+
+
+def test_silent_server_is_given_up(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/data.tar.gz"
+        with pytest.raises(OSError, match="timed out"):
+            tfds_source._reach({url: None}, timeout=0.2)
+
+
+def test_known_names_are_those_of_tfds():
+    import tensorflow_datasets as tfds
+
+    builders = set(tfds.list_builders(with_community_datasets=False))
+    assert len(builders) > 300
+    assert builders <= tfds_source.known_names()
+    assert len(tfds_source.known_names()) < len(builders) + 20
+
+
+def test_development_data(shared):
+    data_dir = shared / "tensorflow_datasets"
+    cifar10 = open_source("cifar10", data_dir=data_dir)
+    assert cifar10.splits == {"train": 50_000, "test": 10_000}
+    assert cifar10.labelled == {"train", "test"}
+    assert cifar10.class_names[3] == "cat"
+    mnist = open_source("mnist", data_dir=data_dir)
+    assert mnist.splits == {"test": 10_000}
+    assert next(iter(mnist.dataset("test")))["image"].shape == (28, 28, 3)
+    tiny = open_source(str(data_dir / "tiny_imagenet"))
+    assert (tiny.splits["train"], len(tiny.class_names)) == (40_000, 200)
+
+
+def test_contact_sheet(folder, tmp_path, photographs):
+    images, labels, classes = photographs
+    output = tmp_path / "sheet.png"
+    output.write_text("an older one")
+    shown = show(str(folder), split="test", output=output)
+    assert shown["splits"]["test"] == {"images": 40, "labelled": True}
+    assert shown["classes"] == sorted(classes)
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+    with Image.open(output) as sheet:
+        assert sheet.format == "PNG"
+        pixels = np.asarray(sheet)
+    in_test = labels[80:]
+    assert pixels.shape[0] == 4 + 10 * 100
+    assert pixels.shape[1] > 4 + np.bincount(in_test).max() * 100
+    for row, name in enumerate(sorted(classes)):
+        of_class = images[80:][in_test == classes.index(name)]
+        drawn = pixels[4 + row * 100 :][:96, -100 * np.bincount(in_test).max() :][:, :96]
+        assert any(np.array_equal(drawn, image) for image in of_class)
+
+
+def test_contact_sheet_that_cannot_be_written(folder, tmp_path):
+    for output in (tmp_path, tmp_path / "no" / "sheet.png"):
+        with pytest.raises(InputError, match="cannot be written"):
+            show(str(folder), output=output)
+    with pytest.raises(InputError, match=r"no split 'tset'.*did you mean 'test'"):
+        show(str(folder), split="tset", output=tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())
