@@ -13,9 +13,13 @@ The public names, each loaded when it is first used; importing kfeat costs milli
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from kfeat.errors import InputError
+
+# Before Keras is imported: it would take the backend of ~/.keras/keras.json.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
     from kfeat.api import score, score_features

@@ -49,7 +49,8 @@ def score(
             ``"pca128"`` (their 128 principal components, fitted to the train images).
         test: the data set to test on, a name or a path.
         train: the data set that KNN is fitted to; None for the same.
-        test_split: None for ``test``, else ``validation``, else the only one.
+        test_split: None for ``test``, else ``validation``, else the only one with labels, else
+            ``all``, else the only one.
         train_split: None for ``train``, if there is one.
         k: clusters of k-means.
         neighbours: neighbours that vote.
@@ -196,7 +197,8 @@ def score_features(
 def _test_split(source: Source, split: str | None) -> str:
     if split is not None:
         return source.require(split)
-    for usual in ("test", "validation"):
+    labelled = [name for name in source.splits if name in source.labelled]
+    for usual in ("test", "validation", *(labelled if len(labelled) == 1 else ["all"])):
         if usual in source.splits:
             return usual
     if len(source.splits) == 1:
@@ -215,7 +217,8 @@ def _train_split(
             raise InputError(f"{source.name} {split} has no labels for KNN to learn from")
         return split
     has_labels = test_split in test_source.labelled
-    usable = "train" in source.labelled and (source is not test_source or test_split != "train")
+    seen = source is test_source and test_split in ("train", "all")
+    usable = "train" in source.labelled and not seen
     _note(has_labels, usable)
     return "train" if usable and has_labels else None
 

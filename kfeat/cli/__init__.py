@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import logging
 import os
 import sys
-import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -43,20 +40,8 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-@click.version_option(package_name="kfeat")
-def commands(debug: bool) -> None:
-    """How good are the features of this image encoder?
-
-    \b
-    kfeat train cae1 --data photos
-    kfeat score --model cae1 --test photos
-    """
-
-
-class QuietTensorFlow(importlib.abc.MetaPathFinder):
-    """Imports TensorFlow with stderr closed.
+class QuietTensorFlow:
+    """A finder for `sys.meta_path` that imports TensorFlow with stderr closed.
 
     While it is imported, its C++ code writes lines to stderr that no setting turns off.
     """
@@ -83,26 +68,39 @@ class QuietTensorFlow(importlib.abc.MetaPathFinder):
         return spec
 
 
-def main() -> None:
-    """Run the command line: exit code 0; 2 for bad input, 1 for a failure at work."""
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="kfeat")
+def commands(debug: bool) -> None:
+    """How good are the features of this image encoder?
+
+    \b
+    kfeat train cae1 --data photos
+    kfeat score --model cae1 --test photos
+    """
+    import logging
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("kfeat")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    debug = "--debug" in sys.argv[1:]
     if not debug:
-        sys.meta_path.insert(0, QuietTensorFlow())
+        sys.meta_path.insert(0, QuietTensorFlow())  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Run the command line: exit code 0; 2 for bad input, 1 for a failure at work."""
     try:
         sys.exit(commands.main(prog_name="kfeat", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except (InputError, click.ClickException) as error:
-        if debug:
-            traceback.print_exc()
+        show_traceback()
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         fail(message, 2)
     except (KeyboardInterrupt, click.Abort):
@@ -111,9 +109,16 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if debug:
-            traceback.print_exc()
+        show_traceback()
         fail(f"{type(error).__name__}: {error} (--debug shows the traceback)", 1)
+
+
+def show_traceback() -> None:
+    """With --debug, write the traceback of the exception being handled."""
+    if "--debug" in sys.argv[1:]:
+        import traceback
+
+        traceback.print_exc()
 
 
 def fail(message: str, code: int) -> None:

@@ -7,6 +7,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kfeat.errors import InputError
+
+if keras.backend.backend() != "tensorflow":
+    raise InputError(
+        f"KERAS_BACKEND is {keras.backend.backend()!r}: kfeat runs on 'tensorflow', unset it"
+    )
+
 
 @keras.saving.register_keras_serializable(package="kfeat")
 class BatchNormalization(keras.layers.BatchNormalization):

@@ -44,6 +44,16 @@ def features(tmp_path):
     )
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A .keras file of an encoder."""
+    from kfeat import build
+
+    path = tmp_path_factory.mktemp("trained") / "mine.keras"
+    build("cae1", 32).save(path)
+    return path
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
 def test_help_needs_no_tensorflow_and_no_numpy(arguments, tmp_path):
     code = WITHOUT_TENSORFLOW.replace("sys.modules", 'sys.modules["numpy"] = sys.modules', 1)
@@ -189,3 +199,19 @@ def test_failure_at_work_exits_1_and_debug_shows_the_traceback(folder, tmp_path)
     assert_one_line(done, "training diverged in epoch 1", code=1)
     done = run("--debug", "train", "cae1", "--data", "nowhere", home=tmp_path)
     assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def test_the_command_line_chooses_its_keras_backend(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    done = run("export", trained, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_genuine_stl10_images(shared, tmp_path):
+    """A folder of RGBA files with one image a class, and a split without labels."""
+    sample = shared / "stl10_sample"
+    done = run("score", "--model", "pixels", "--test", sample, "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)
+    assert card["test"]["split"] == "labelled" and card["clustering"]["nmi"] == 1
+    assert card["classification"]["accuracy"] is None

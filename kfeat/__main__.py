@@ -1,0 +1,5 @@
+"""``python -m kfeat``."""
+
+from kfeat.cli import main
+
+main()
