@@ -118,6 +118,7 @@ def score(
     seconds = time.perf_counter() - started
 
     train_features, train_labels = (features[1], labels[1]) if train_split else (None, None)
+    log.info("scoring %d x %d features", *features[0].shape)
     card = scorecard.score(
         features[0],
         labels[0],

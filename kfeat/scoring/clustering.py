@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from kfeat.errors import InputError
 
@@ -32,4 +33,7 @@ def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndar
     """
     if not 1 <= k <= len(features):
         raise InputError(f"k {k}: {len(features)} samples make 1 to {len(features)} clusters")
-    return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(features).labels_
+    # Each thread adds its share to the centres as it finishes. The sum of two shares does not
+    # depend on their order; with more, rounding would differ from run to run.
+    with threadpool_limits(2, user_api="openmp"):
+        return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(features).labels_
