@@ -34,6 +34,7 @@ def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndar
     if not 1 <= k <= len(features):
         raise InputError(f"k {k}: {len(features)} samples make 1 to {len(features)} clusters")
     # Each thread adds its share to the centres as it finishes. The sum of two shares does not
-    # depend on their order; with more, rounding would differ from run to run.
-    with threadpool_limits(2, user_api="openmp"):
+    # depend on their order; with more, rounding would differ from run to run. The products of
+    # the starts are too small for threads: on a busy machine they mostly wait for each other.
+    with threadpool_limits({"openmp": 2, "blas": 1}):
         return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(features).labels_
