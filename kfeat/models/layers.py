@@ -42,7 +42,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and self.scale
             and self.center
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # since Keras 3.14
             and not self.synchronized
             and inputs.dtype in ("float32", "float16", "bfloat16")
         )

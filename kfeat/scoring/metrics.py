@@ -577,8 +577,8 @@ def _assigned(
     # that stands for none. Weights of 0 are not allowed, so all are 1 too large.
     none = np.arange(height)
     weights = np.append(counts + 1.0, np.ones(height))
-    cells = (np.append(rows, none), np.append(columns, width + none))
-    table = coo_array((weights, cells), shape=(height, width + height)).tocsr()
+    cells = np.array([np.append(rows, none), np.append(columns, width + none)], np.int32)
+    table = coo_array((weights, tuple(cells)), shape=(height, width + height)).tocsr()
     return int(table[min_weight_full_bipartite_matching(table, maximize=True)].sum()) - height
 
 
