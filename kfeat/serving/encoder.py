@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,18 +128,18 @@ def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
         (signature,) = signatures.values()
     else:
         raise InputError(
-            f"{path} has no signature serving_default (it has {', '.join(sorted(signatures)) or 'none'})"
+            f"{path} has no signature serving_default (it has {_names(signatures)})"
         )
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1:
         raise InputError(
-            f"{path} must take one input to be scored, not {', '.join(sorted(inputs))}"
+            f"{path} must take one input to be scored, not {_names(inputs)}"
         )
     ((keyword, images),) = inputs.items()
     output = "features" if "features" in outputs else next(iter(outputs))
     if len(outputs) > 1 and output != "features":
         raise InputError(
-            f"{path} returns {', '.join(sorted(outputs))}: one must be called features"
+            f"{path} returns {_names(outputs)}: one must be called features"
         )
 
     def call(batch: tf.Tensor, loaded: object = loaded) -> tf.Tensor:  # keeps `loaded` alive
@@ -147,6 +147,10 @@ def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
 
     shape = images.shape
     return tuple(shape) if shape.rank is not None else (), images.dtype, call
+
+
+def _names(things: Iterable[str]) -> str:
+    return ", ".join(sorted(things)) or "none"
 
 
 def embed(encoder: Encoder, images: np.ndarray) -> np.ndarray:
