@@ -127,20 +127,14 @@ def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
     elif len(signatures) == 1:
         (signature,) = signatures.values()
     else:
-        raise InputError(
-            f"{path} has no signature serving_default (it has {_names(signatures)})"
-        )
+        raise InputError(f"{path} has no signature serving_default (it has {_names(signatures)})")
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1:
-        raise InputError(
-            f"{path} must take one input to be scored, not {_names(inputs)}"
-        )
+        raise InputError(f"{path} must take one input to be scored, not {_names(inputs)}")
     ((keyword, images),) = inputs.items()
     output = "features" if "features" in outputs else next(iter(outputs))
     if len(outputs) > 1 and output != "features":
-        raise InputError(
-            f"{path} returns {_names(outputs)}: one must be called features"
-        )
+        raise InputError(f"{path} returns {_names(outputs)}: one must be called features")
 
     def call(batch: tf.Tensor, loaded: object = loaded) -> tf.Tensor:  # keeps `loaded` alive
         return signature(**{keyword: batch})[output]
