@@ -16,10 +16,18 @@ import click
 @click.option("--train-split", help="[default: train]")
 @click.option("--features", metavar="FILE.npz", help="Score these features, not a model.")
 @click.option("--train-features", metavar="FILE.npz", help="Features that KNN learns from.")
-@click.option("--k", type=int, default=10, show_default=True, help="Clusters of k-means.")
-@click.option("--neighbours", type=int, default=5, show_default=True, help="Votes of KNN.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of k-means.")
-@click.option("--repeats", type=int, default=1, show_default=True, help="Runs of k-means.")
+@click.option(
+    "--k", type=click.IntRange(1), default=10, show_default=True, help="Clusters of k-means."
+)
+@click.option(
+    "--neighbours", type=click.IntRange(1), default=5, show_default=True, help="Votes of KNN."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of k-means."
+)
+@click.option(
+    "--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs of k-means."
+)
 @click.option("--limit", type=click.IntRange(1), help="At most so many images of each split.")
 @click.option("--image-size", type=click.IntRange(1), help="For models that take any size.")
 @click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)

@@ -123,8 +123,13 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
             raise InputError(f"{output} exists and is no run: choose another --output")
         if resume:
             log.info("%s: nothing to resume, starting anew", output)
-        output.mkdir(parents=True, exist_ok=True)
-        _write(toml, recipes.to_toml(recipe))
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            _write(toml, recipes.to_toml(recipe))
+        except OSError as error:
+            raise InputError(
+                f"{output} cannot be written ({error.strerror}): choose another --output"
+            ) from None
         return None
     if not resume:
         raise InputError(f"{output} is a run already: add --resume or choose another --output")
