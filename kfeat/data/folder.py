@@ -104,7 +104,7 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
             columns["label"] = tf.constant([index[c] for c in files.values()], tf.int64)
 
         def element(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            image = tf.numpy_function(readable, [row["image"]], tf.uint8)
+            image = tf.numpy_function(readable, [row["image"]], tf.uint8, stateful=False)
             return {**row, "image": tf.ensure_shape(image, (None, None, 3))}
 
         dataset = tf.data.Dataset.from_tensor_slices(columns)

@@ -25,7 +25,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     through the whole activation; the fused kernel (``FusedBatchNormV3``) does it in two
     passes forward and two backward. Where the kernel does not apply (other ranks than 4,
     another axis than the last, a mask, no scale or no centre, renormalisation,
-    synchronisation between replicas, float64), Keras's own code runs.
+    synchronisation between replicas, float64, weights that are not float32), Keras's own code runs.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
 
@@ -45,6 +45,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not getattr(self, "renorm", False)  # since Keras 3.14
             and not self.synchronized
             and inputs.dtype in ("float32", "float16", "bfloat16")
+            and self.variable_dtype == "float32"
         )
         if not fusable:
             return super().call(inputs, training=training, mask=mask)

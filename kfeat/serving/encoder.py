@@ -95,7 +95,7 @@ def load(path: Path) -> Encoder:
     """
     shape, dtype, call = (_keras if path.suffix == ".keras" else _saved_model)(path)
     numeric = dtype.is_floating or dtype.is_integer
-    if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or not numeric:
+    if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not numeric:
         raise InputError(
             f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
         )
@@ -118,7 +118,7 @@ def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
 
     try:
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except Exception as error:  # a damaged file makes the loader stumble in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be loaded as a SavedModel: {reason[:300]}") from None
     signatures = dict(loaded.signatures)
@@ -165,7 +165,10 @@ def embed(encoder: Encoder, images: np.ndarray) -> np.ndarray:
     count = len(images)
     if encoder.batch_size and count < encoder.batch_size:
         images = np.concatenate([images, np.repeat(images[-1:], encoder.batch_size - count, 0)])
-    vectors = tf.cast(encoder.call(tf.cast(images, encoder.dtype)), tf.float32).numpy()
+    vectors = encoder.call(tf.cast(images, encoder.dtype))
+    if not (vectors.dtype.is_floating or vectors.dtype.is_integer):
+        raise InputError(f"{encoder.path} returns {vectors.dtype.name}, not numbers")
+    vectors = tf.cast(vectors, tf.float32).numpy()
     if vectors.ndim != 2 or len(vectors) != len(images):
         raise InputError(
             f"{encoder.path} returns {list(vectors.shape)} for {len(images)} images, "

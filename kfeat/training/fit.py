@@ -198,7 +198,7 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
     model.optimizer.build(model.trainable_variables)
 
     checkpoints = Checkpoints(output, objective.MONITOR if held_out else "loss")
-    first_epoch = checkpoints.restore(model)
+    first_epoch = checkpoints.restore(model, len(data))
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
     batches = pipeline.training_batches(
@@ -309,14 +309,25 @@ class Checkpoints:
         self.monitor = monitor
         self.history: list[dict[str, float]] = []
 
-    def restore(self, model: keras.Model) -> int:
-        """Load the last whole epoch into ``model``; return how many epochs are done."""
+    def restore(self, model: keras.Model, images: int) -> int:
+        """Load the last whole epoch into ``model``; return how many epochs are done.
+
+        Raises:
+            InputError: the run learnt from another number of images than there are now.
+        """
         self.folder.mkdir(exist_ok=True)
+        self.images = images
         done = sorted(self.folder.glob("epoch-*"))
         if not done:
             return 0
         model.load_weights(done[-1] / "model.weights.h5")
-        self.history = json.loads((done[-1] / "history.json").read_text())
+        state = json.loads((done[-1] / "state.json").read_text())
+        if state["images"] != images:
+            raise InputError(
+                f"{self.folder.parent} learnt from {state['images']} images and now finds "
+                f"{images}: bring the data back or start anew in another --output"
+            )
+        self.history = state["history"]
         return len(self.history)
 
     def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
@@ -335,7 +346,8 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
-        (temporary / "history.json").write_text(json.dumps(self.history))
+        state = {"images": self.images, "history": self.history}
+        (temporary / "state.json").write_text(json.dumps(state))
         before = list(self.folder.glob("epoch-*"))
         temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")
         for folder in before:

@@ -77,3 +77,12 @@ def test_saved_and_loaded(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     assert isinstance(loaded.layers[1], BatchNormalization)
     np.testing.assert_array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_other_weights_run_keras_own_code(dtype):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
+    theirs, ours = (
+        kind(dtype=dtype)(x) for kind in (keras.layers.BatchNormalization, BatchNormalization)
+    )
+    np.testing.assert_array_equal(tf.cast(ours, tf.float32), tf.cast(theirs, tf.float32))

@@ -108,6 +108,7 @@ def test_anybodys_saved_model(shape, dtype, tmp_path):
             lambda x: {"features": tf.strings.length(x)},
             r"takes string \(None,\), not a batch of square RGB images",
         ),
+        (IMAGES, lambda x: {"names": tf.as_string(x[:, 0, 0])}, "returns string, not numbers"),
         (
             tf.TensorSpec([None, 3, 8, 8], tf.float32, "x"),
             lambda x: {"features": x[:, 0, 0]},
@@ -146,6 +147,11 @@ def test_what_cannot_be_found_or_read_is_named(trained, tmp_path):
     (tmp_path / "half" / "saved_model.pb").write_bytes(b"half")
     with pytest.raises(InputError, match="half cannot be loaded as a SavedModel"):
         encoder.load(tmp_path / "half")
+    cut = export(trained, "cut", home=tmp_path)
+    data = cut / "variables" / "variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be loaded as a SavedModel"):
+        encoder.load(cut)
     with pytest.raises(InputError, match="cannot be a folder's name"):
         export(trained, "../up", home=tmp_path)
     with pytest.raises(InputError, match="is no complete run and no .keras file"):

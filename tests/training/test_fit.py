@@ -123,6 +123,17 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
         train(recipe("cae1", folder, epochs=2), run, resume=True, home=tmp_path)
 
 
+def test_resume_refuses_data_that_have_changed(folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    run, wanted = tmp_path / "run", recipe("cae1", data)
+    train(wanted, run, home=tmp_path)
+    (run / "results.json").unlink()
+    next((data / "train").glob("*/*.png")).unlink()
+    with pytest.raises(InputError, match="learnt from 80 images and now finds 79"):
+        train(wanted, run, resume=True, home=tmp_path)
+
+
 def test_refuses_what_it_cannot_use(folder, tmp_path):
     with pytest.raises(InputError, match="has no split 'tarin'.*did you mean 'train'"):
         train(recipe("cae1", folder, split="tarin"), tmp_path / "run", home=tmp_path)
