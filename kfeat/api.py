@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ def score(
             )
     elif model == "pca128":
         raise InputError(f"pca128 is fitted to train images, which {test} has not: give --train")
+
+    _note(test_split in test_source.labelled, train_split is not None)
 
     splits = [(test_source, test_split)] + ([(train_source, train_split)] if train_split else [])
     options: dict[str, Any] = {"resize": resize, "limit": limit}
@@ -212,16 +215,25 @@ def _test_split(source: Source, split: str | None) -> str:
 def _train_split(
     source: Source, split: str | None, test_source: Source, test_split: str
 ) -> str | None:
+    same = source is test_source or _place(source.name) == _place(test_source.name)
     if split is not None:
         source.require(split)
         if split not in source.labelled:
             raise InputError(f"{source.name} {split} has no labels for KNN to learn from")
+        if same and (split == test_split or "all" in (split, test_split)):
+            raise InputError(
+                f"--train-split {split} holds images of the test split {test_split}: "
+                "choose splits that have no image in common"
+            )
         return split
     has_labels = test_split in test_source.labelled
-    seen = source is test_source and test_split in ("train", "all")
+    seen = same and test_split in ("train", "all")
     usable = "train" in source.labelled and not seen
-    _note(has_labels, usable)
     return "train" if usable and has_labels else None
+
+
+def _place(name: str) -> str:
+    return os.path.realpath(name) if os.path.exists(name) else name
 
 
 def _note(has_labels: bool, has_train: bool) -> None:

@@ -19,8 +19,12 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(*args: Any, **options: Any) -> tqdm:
-    """A `tqdm.tqdm` bar on a terminal; elsewhere a line on stderr every 15 seconds."""
+def progress(**options: Any) -> tqdm:
+    """A `tqdm.tqdm` bar on a terminal; elsewhere a line on stderr every 15 seconds.
+
+    Work that takes less than a second shows none, unless ``delay`` says otherwise.
+    """
+    options.setdefault("delay", 1)
     if sys.stderr.isatty():
-        return tqdm(*args, file=sys.stderr, mininterval=0.2, dynamic_ncols=True, **options)
-    return tqdm(*args, file=_Lines(), mininterval=15, ascii=True, ncols=100, **options)
+        return tqdm(file=sys.stderr, mininterval=0.2, dynamic_ncols=True, **options)
+    return tqdm(file=_Lines(), mininterval=15, ascii=True, ncols=100, **options)

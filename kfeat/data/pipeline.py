@@ -153,10 +153,10 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
     try:
         yield from batches.as_numpy_iterator()
     except tf.errors.OpError as error:
-        for path, reason in source.unreadable.items():
-            if reason in str(error):
-                raise InputError(f"{path} cannot be read: {reason}") from None
-        raise
+        if not source.unreadable or "UnreadableError" not in str(error):
+            raise
+        path, reason = next(iter(source.unreadable.items()))
+        raise InputError(f"{path} cannot be read: {reason}") from None
 
 
 def training_batches(

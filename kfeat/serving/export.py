@@ -39,7 +39,7 @@ def load_keras(path: Path) -> keras.Model:
 
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # a damaged file makes the loader stumble in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be loaded as a Keras model: {reason[:300]}") from None
 
@@ -66,20 +66,21 @@ def export(path: str | Path, name: str | None = None, *, home: str | Path | None
     file = path if path.suffix == ".keras" else path / "model.keras"
     if not file.is_file():
         raise InputError(f"{path} is no complete run and no .keras file")
-    if name is not None and (not name or name.startswith(".") or Path(name).name != name):
-        raise InputError(f"--name {name!r} cannot be a folder's name: use letters and digits")
     import tensorflow as tf
 
     encoder = load_keras(file)
     if len(encoder.inputs) != 1 or len(encoder.outputs) != 1:
         raise InputError(f"{file} must have one input and one output to be exported")
+    name = encoder.name if name is None else name
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
     shape = encoder.inputs[0].shape
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": encoder(images, training=False)}
 
-    root = saved_models(home) / (name or encoder.name)
+    root = saved_models(home) / name
     root.mkdir(parents=True, exist_ok=True)
     temporary = root / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -88,9 +88,11 @@ def train(
             _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
         return finished
 
-    handler = logging.FileHandler(output / "train.log")
+    handler = logging.FileHandler(output / "train.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
     try:
         results = _train(recipe, source, output)
         exported = export.export(output / "model.keras", home=home)
@@ -98,7 +100,14 @@ def train(
         log.info("exported to %s", exported)
         _write(output / "results.json", json.dumps(results, indent=2) + "\n")
         shutil.rmtree(output / "cache", ignore_errors=True)
+    except InputError:
+        if not (
+            output / "checkpoints"
+        ).exists():  # nothing was learnt: the folder is but in the way
+            shutil.rmtree(output)
+        raise
     finally:
+        log.setLevel(level)
         log.removeHandler(handler)
         handler.close()
     return results
@@ -216,6 +225,7 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
         initial=first_epoch * steps * batch_size,
         unit="img",
         unit_scale=True,
+        delay=0,
     )
     with bar, logging_redirect_tqdm([log]):
         model.fit(
@@ -239,7 +249,7 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
     encoder_graph = catalog.build_graph(recipe.model, recipe.image_size)
     encoder_graph.set_weights(graph.get_weights())
     temporary = output / ".model.keras"
-    catalog.cut(encoder_graph).save(temporary)
+    portable(catalog.cut(encoder_graph)).save(temporary)
     os.replace(temporary, output / "model.keras")
     return {
         "model": recipe.model,
@@ -260,6 +270,23 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
             "tensorflow": tf.__version__,
         },
     }
+
+
+def portable(model: keras.Model) -> keras.Model:
+    """Copy a model with Keras's own layers in place of kfeat's, so that Keras alone loads it."""
+    import keras
+
+    from kfeat.models.layers import BatchNormalization
+
+    def own(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = keras.layers.BatchNormalization
+        if not isinstance(layer, BatchNormalization):
+            kind = type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=own)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
@@ -328,6 +355,7 @@ class Checkpoints:
                 f"{images}: bring the data back or start anew in another --output"
             )
         self.history = state["history"]
+        self.write_csv()
         return len(self.history)
 
     def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
@@ -352,12 +380,17 @@ class Checkpoints:
         temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")
         for folder in before:
             shutil.rmtree(folder)
-        with open(self.csv.with_suffix(".new"), "w", newline="") as file:
+        self.write_csv()
+        log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items()))
+
+    def write_csv(self) -> None:
+        """Write the history as ``history.csv``."""
+        temporary = self.csv.with_suffix(".new")
+        with open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, self.history[0])
             writer.writeheader()
             writer.writerows(self.history)
-        os.replace(self.csv.with_suffix(".new"), self.csv)
-        log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items()))
+        os.replace(temporary, self.csv)
 
     def best(self) -> dict[str, float]:
         """The epoch at which the monitored quantity was lowest, the first of equals."""

@@ -164,6 +164,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             value = tomllib.loads(f"value = {text.strip()}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
+        if key.strip() == "model":
+            raise InputError(f"--set {setting}: the model is the argument of kfeat train")
         values |= checked({key.strip(): value}, f"--set {setting}")
     return values
 

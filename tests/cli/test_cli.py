@@ -188,6 +188,10 @@ def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path):
 def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path):
     done = run("score", "--model", "pixels", "--test", folder, "--k", 1000, home=tmp_path)
     assert_one_line(done, "k 1000: more clusters than the 40 test images", code=2)
+    options = ["--test", folder, "--train-split", "test"]
+    done = run("score", "--model", "pixels", *options, home=tmp_path)
+    assert_one_line(done, "holds images of the test split test", code=2)
+    assert done.stderr.count("\n") == 1
 
 
 def test_failure_at_work_exits_1_and_debug_shows_the_traceback(folder, tmp_path):

@@ -58,6 +58,11 @@ def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(model, precision, fo
     assert results["saved_model"] == str(tmp_path / "saved_models" / model / "1")
     assert {w.dtype.name for w in weights(run / "model.keras")} == {"float32"}
 
+    code = "import sys, keras; print(keras.saving.load_model(sys.argv[1]).output.shape)"
+    alone = [sys.executable, "-c", code, run / "model.keras"]
+    assert "(None, 128)" in subprocess.run(alone, capture_output=True, text=True, check=True).stdout
+    assert "learns from 76 images" in (run / "train.log").read_text()
+
     train(recipes.compose(model, str(run / "recipe.toml")), again, home=tmp_path)
     assert_same_weights(run / "model.keras", again / "model.keras")
     assert (run / "recipe.toml").read_text() == (again / "recipe.toml").read_text()
