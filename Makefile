@@ -6,11 +6,15 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
+# A changed recipe is another run.
+DEMO := runs/demo/$(firstword $(shell cksum < recipes/cae1-demo.toml))
+
 .PHONY: demo test lint clean
 
 demo: .venv/demo-installed
-	$(BIN)/kfeat train cae1 --recipe cae1-demo --output runs/demo --resume
-	$(BIN)/kfeat score --model cae1 --model pixels --model pca128 --test photos
+	$(BIN)/kfeat train cae1 --recipe cae1-demo --output $(DEMO) --resume
+	exported=$$($(BIN)/python -c 'import json; print(json.load(open("$(DEMO)/results.json"))["saved_model"])') && \
+	$(BIN)/kfeat score --model "$$exported" --model pixels --model pca128 --test photos
 
 test: .venv/test-installed
 	$(BIN)/python -m pytest
@@ -20,16 +24,17 @@ lint: .venv/test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/demo-installed: setup.cfg pyproject.toml | .venv/bin/python
+.venv/demo-installed: setup.cfg pyproject.toml | .venv/made
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/test-installed: setup.cfg pyproject.toml | .venv/bin/python
+.venv/test-installed: setup.cfg pyproject.toml | .venv/made
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@ .venv/demo-installed
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+.venv/made:
+	$(PYTHON) -m venv --clear .venv
+	touch $@
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,9 +22,10 @@ from kfeat.errors import InputError
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 if TYPE_CHECKING:
-    from kfeat.api import score, score_features
     from kfeat.data.catalog import open_source
     from kfeat.models.catalog import build
+    from kfeat.scoring.scorecard import score_features
+    from kfeat.serving.evaluate import score
     from kfeat.serving.export import export
     from kfeat.training.fit import train
     from kfeat.training.recipe import compose
@@ -34,8 +35,8 @@ _HOMES = {
     "compose": "kfeat.training.recipe",
     "export": "kfeat.serving.export",
     "open_source": "kfeat.data.catalog",
-    "score": "kfeat.api",
-    "score_features": "kfeat.api",
+    "score": "kfeat.serving.evaluate",
+    "score_features": "kfeat.scoring.scorecard",
     "train": "kfeat.training.fit",
 }
 

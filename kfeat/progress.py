@@ -19,6 +19,15 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _Bar(tqdm):
+    """A bar that leaves no line behind where the work failed: the error has the last word."""
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind:
+            self.leave = False
+        super().__exit__(kind, *rest)
+
+
 def progress(**options: Any) -> tqdm:
     """A `tqdm.tqdm` bar on a terminal; elsewhere a line on stderr every 15 seconds.
 
@@ -26,5 +35,5 @@ def progress(**options: Any) -> tqdm:
     """
     options.setdefault("delay", 1)
     if sys.stderr.isatty():
-        return tqdm(file=sys.stderr, mininterval=0.2, dynamic_ncols=True, **options)
-    return tqdm(file=_Lines(), mininterval=15, ascii=True, ncols=100, **options)
+        return _Bar(file=sys.stderr, mininterval=0.2, dynamic_ncols=True, **options)
+    return _Bar(file=_Lines(), mininterval=15, ascii=True, ncols=100, **options)

@@ -66,7 +66,14 @@ def show(
     """
     from kfeat.data import catalog
 
-    shown = catalog.show(name, data_dir=data_dir, split=split, output=output)
+    if split and not output:
+        raise click.UsageError("--split goes with --output: it says what the contact sheet shows")
+    source = catalog.open_source(name, data_dir=data_dir)
+    shown = catalog.show(source)
+    if output:
+        from kfeat.reporting import sheet
+
+        sheet.contact_sheet(source, output, split)
     if as_json:
         click.echo(json.dumps(shown))
         return

@@ -33,6 +33,7 @@ import click
 @click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)
 @click.option("--data-dir", help="Where TFDS keeps prepared data.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
+@click.option("--save-features", metavar="DIR", help="Keep the features, as .npz files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; a list for several models.")
 def command(
     models: tuple[str, ...],
@@ -53,27 +54,39 @@ def command(
     kfeat score --model ~/models/vit/1 --test ~/pictures
     kfeat score --features test.npz --train-features train.npz
     """
-    from kfeat import api
-
     if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
     if features:
-        for name, value in ("--test", test), ("--train", options["train"]):
-            if value:
-                raise click.UsageError(f"{name} does not go with --features")
-        shared = ("k", "neighbours", "seed", "repeats", "limit")
-        chosen = {name: options[name] for name in shared}
-        results = [api.score_features(features, train_features, **chosen)]
+        from kfeat.scoring.scorecard import score_features
+
+        _refuse_what_needs_images(click.get_current_context())
+        chosen = {name: options[name] for name in WITH_FEATURES if name in options}
+        results = [score_features(features, train_features, **chosen)]
     else:
+        from kfeat.serving.evaluate import score
+
         if train_features:
             raise click.UsageError("--train-features goes with --features only")
         if not test:
             raise click.UsageError("--test is missing: the data set to test on")
-        results = [api.score(model, test, **options) for model in models]
+        if options["save_features"] and len(models) > 1:
+            raise click.UsageError("--save-features goes with one --model only")
+        results = [score(model, test, **options) for model in models]
 
     if as_json:
         click.echo(json.dumps(results[0] if len(results) == 1 else results))
     else:
-        from kfeat.scoring.scorecard import format_table
+        from kfeat.reporting.table import format_table
 
         click.echo(format_table(results))
+
+
+WITH_FEATURES = ("features", "train_features", "k", "neighbours", "seed", "repeats", "limit")
+
+
+def _refuse_what_needs_images(context: click.Context) -> None:
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and name not in (*WITH_FEATURES, "as_json"):
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --features")

@@ -103,37 +103,18 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
     }
 
 
-def show(
-    name: str,
-    *,
-    data_dir: str | Path | None = None,
-    split: str | None = None,
-    output: str | Path | None = None,
-) -> dict[str, Any]:
-    """What a data set holds, as plain values, and a contact sheet of it.
-
-    Args:
-        name: see `open_source`.
-        data_dir: see `open_source`.
-        split: the split on the contact sheet; None for the first.
-        output: the PNG file of the contact sheet; None for no sheet.
+def show(source: Source) -> dict[str, Any]:
+    """What a data set holds, as plain values.
 
     Returns:
-        ``name``; ``splits``: for each its number of ``images`` and whether it is
-        ``labelled``; ``image_size``: [height, width], or None where they differ;
-        ``classes``: names, or None.
-
-    Raises:
-        InputError: no such data set or split, or the contact sheet cannot be written.
+        ``name``; ``location``: its folder, or None; ``version``: its version, or None;
+        ``splits``: for each its number of ``images`` and whether it is ``labelled``;
+        ``image_size``: [height, width], or None where they differ; ``classes``: names, or None.
     """
-    source = open_source(name, data_dir=data_dir)
-    split = source.require(split or next(iter(source.splits)))
-    if output:
-        from kfeat.data import sheet
-
-        sheet.contact_sheet(source, split, output)
     return {
         "name": source.name,
+        "location": source.location,
+        "version": source.version,
         "splits": {
             split: {"images": count, "labelled": split in source.labelled}
             for split, count in source.splits.items()

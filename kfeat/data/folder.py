@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import threading
@@ -56,7 +57,8 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
     file's path in ROOT: a fifth of each class, rounded up, goes to ``test``, unless it is
     the class's only image. ``all`` holds both.
 
-    Images directly in ROOT: all images in ROOT and below are the one split ``unlabelled``.
+    Images directly in ROOT: all images in ROOT and below are the one split ``unlabelled``;
+    beside folders called like splits they are an error.
 
     Within a class, folders may be nested. What is hidden, and ``__MACOSX``, is ignored. A
     split's order is that of the SHA-256 of the paths: mixed, and always the same.
@@ -93,12 +95,13 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
                 raise
             return np.zeros((0, 0, 3), np.uint8)
 
-    def read(split: str) -> tf.data.Dataset:
+    def read(split: str, limit: int | None) -> tf.data.Dataset:
         import tensorflow as tf
 
-        files = splits[split]
+        files = dict(itertools.islice(splits[split].items(), limit))
         paths = [os.fsencode(os.path.join(path, file)) for file in files]
-        columns = {"image": tf.constant(paths, tf.string)}
+        ids = [os.fsencode(file) for file in files]
+        columns = {"id": tf.constant(ids, tf.string), "image": tf.constant(paths, tf.string)}
         if split in labelled:
             index = {label: i for i, label in enumerate(classes)}
             columns["label"] = tf.constant([index[c] for c in files.values()], tf.int64)
@@ -118,6 +121,7 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         splits={split: len(files) for split, files in splits.items()},
         labelled=labelled,
         read=read,
+        location=os.path.abspath(path),
         unreadable=unreadable,
     )
 
@@ -174,6 +178,12 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     """The splits of a folder: each file's path in it, with its class or ``""``."""
     if tree.images:
+        called = [folder for folder in tree.folders if folder.lower() in (*_SPLITS, *_UNLABELLED)]
+        if called:
+            raise InputError(
+                f"{name} holds images ({min(tree.images)}) beside splits "
+                f"({', '.join(sorted(called))}): move them into a split, or out of {name}"
+            )
         if tree.folders:
             log.warning(
                 "%s holds images (%s) beside folders (%s): all are taken for unlabelled",

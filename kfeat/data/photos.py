@@ -130,7 +130,7 @@ def _photograph(name: str) -> Image.Image:
     return photograph
 
 
-def _read(split: str) -> tf.data.Dataset:
+def _read(split: str, limit: int | None) -> tf.data.Dataset:
     import tensorflow as tf
     from PIL import Image
 
@@ -141,10 +141,16 @@ def _read(split: str) -> tf.data.Dataset:
         cut = photographs[label].crop(tuple(box.tolist()))
         return np.asarray(cut.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
-    def element(box: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
+    def element(name: tf.Tensor, box: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.numpy_function(sample, [box, label], tf.uint8, stateful=False)
-        out = {"image": tf.ensure_shape(image, (SIZE, SIZE, 3))}
+        out = {"id": name, "image": tf.ensure_shape(image, (SIZE, SIZE, 3))}
         return out if split == UNLABELLED else {**out, "label": label}
 
-    dataset = tf.data.Dataset.from_tensor_slices(crops(split))
+    boxes, labels = crops(split)
+    classes = list(PHOTOGRAPHS)
+    names = [
+        f"{classes[label]} {left},{top} {right - left}"
+        for (left, top, right, _), label in zip(boxes.tolist(), labels, strict=True)
+    ]
+    dataset = tf.data.Dataset.from_tensor_slices((names, boxes, labels)).take(limit or -1)
     return dataset.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import os
+import math
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,19 +104,13 @@ def load(
     Raises:
         InputError: no such split, or no image in it that can be read.
     """
-    dataset = source.dataset(split)
-    count = source.splits[split]
-    if limit is not None:
-        count = min(count, limit)
-        dataset = dataset.take(count)
+    dataset, count = source.dataset(split, limit), source.count(split, limit)
     shape = (count, image_size, image_size, 3)
-    if np.prod(shape, dtype=np.int64) <= memory_limit * 2**30:
+    if math.prod(shape) <= memory_limit * 2**30:
         images = np.empty(shape, np.uint8)
     else:
+        images = _on_disk(shape, cache_dir)
         log.info("%s %s does not fit into %g GiB: kept on disk", source.name, split, memory_limit)
-        with tempfile.TemporaryFile(dir=cache_dir) as file:
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape, dtype=np.int64)))
-            images = np.memmap(file, np.uint8, "w+", shape=shape)
     labels = np.empty(count, np.int64) if split in source.labelled else None
 
     n, before = 0, len(source.unreadable)
@@ -128,15 +123,38 @@ def load(
                 labels[n : n + size] = batch["label"]
             n += size
             bar.update(size)
-    unreadable = passed_over(source, before)
-    if n == 0:
-        raise InputError(f"{source.name} has no readable image in its split {split!r}")
+    unreadable = passed_over(source, split, n, before)
     return Images(images[:n], labels[:n] if labels is not None else None, unreadable)
 
 
-def passed_over(source: Source, before: int = 0) -> dict[str, str]:
-    """Log and return a source's unreadable images, but for the first ``before``."""
+def _on_disk(shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+    """Map a nameless file into memory, once it is sure to fit."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        size, free = math.prod(shape), shutil.disk_usage(folder or tempfile.gettempdir()).free
+        if size > free:
+            raise InputError(
+                f"{folder or tempfile.gettempdir()} has {free / 2**30:.1f} GiB free where the "
+                f"images take {size / 2**30:.1f} GiB: make room, or lower image_size or limit"
+            )
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def passed_over(source: Source, split: str, read: int, before: int = 0) -> dict[str, str]:
+    """Log and return the images that were unreadable in a split.
+
+    Args:
+        source: where the images are.
+        split: the split that was read.
+        read: the number of images that were readable.
+        before: how many images of the source were unreadable before.
+
+    Raises:
+        InputError: no image was readable.
+    """
     new = dict(itertools.islice(source.unreadable.items(), before, None))
+    if not read:
+        which = "".join(f" ({path}: {reason})" for path, reason in itertools.islice(new.items(), 1))
+        raise InputError(f"{source.name} has no readable image in its split {split!r}{which}")
     for path, reason in new.items():
         log.warning("passed over %s: %s", path, reason)
     return new

@@ -24,8 +24,11 @@ class Source:
         class_names: one name a class; a label is an index into it. None without labels.
         splits: the number of images in each split.
         labelled: the splits whose images have a label.
-        read: makes the ``tf.data.Dataset`` of one split; use `dataset` instead.
+        read: makes the ``tf.data.Dataset`` of the first so many images of a split, or of all;
+            use `dataset` instead.
         image_shape: (height, width) that all images share, or None where they differ.
+        location: the folder that the images lie in, absolute; None for the embedded ones.
+        version: the version of the data set, where it has one.
         unreadable: images passed over so far, each with the reason; grows while reading.
     """
 
@@ -33,8 +36,10 @@ class Source:
     class_names: tuple[str, ...] | None
     splits: dict[str, int]
     labelled: frozenset[str]
-    read: Callable[[str], tf.data.Dataset]
+    read: Callable[[str, int | None], tf.data.Dataset]
     image_shape: tuple[int, int] | None = None
+    location: str | None = None
+    version: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def require(self, split: str) -> str:
@@ -47,14 +52,18 @@ class Source:
             )
         return split
 
-    def dataset(self, split: str) -> tf.data.Dataset:
-        """Read one split, always in the same order.
+    def count(self, split: str, limit: int | None = None) -> int:
+        """The number of images in a split, or in its first ``limit``."""
+        return min(self.splits[self.require(split)], limit or self.splits[split])
+
+    def dataset(self, split: str, limit: int | None = None) -> tf.data.Dataset:
+        """Read one split, or its first ``limit`` images, always in the same order.
 
         Returns:
-            Elements ``{"image": uint8 [H, W, 3], "label": int64 []}``; ``label`` is missing
-            where the split has no labels.
+            Elements ``{"id": string [], "image": uint8 [H, W, 3], "label": int64 []}``; ``id``
+            names the image within the split; ``label`` is missing where the split has none.
 
         Raises:
             InputError: the source has no such split.
         """
-        return self.read(self.require(split))
+        return self.read(self.require(split), limit)

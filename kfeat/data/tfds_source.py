@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import json
+import os
 import re
 import sys
 import urllib.error
@@ -241,7 +242,7 @@ def _from_builder(name: str, builder: Any) -> Source:
         )
         return all(int(element[label_key]) >= 0 for element in first)
 
-    def example(element: dict[str, tf.Tensor], labels: bool) -> dict[str, tf.Tensor]:
+    def example(number: tf.Tensor, element: dict[str, Any], split: str) -> dict[str, Any]:
         image = element[image_key]
         if image.dtype == tf.uint16:
             image = tf.cast(tf.bitwise.right_shift(image, 8), tf.uint8)
@@ -254,21 +255,27 @@ def _from_builder(name: str, builder: Any) -> Source:
             )
         elif channels < 3:
             image = tf.repeat(image[..., :1], 3, axis=-1)
-        out = {"image": tf.ensure_shape(image[..., :3], (*image.shape[:2], 3))}
-        if labels and label_key:
+        image = tf.ensure_shape(image[..., :3], (*image.shape[:2], 3))
+        out = {"id": tf.strings.join([split, "[", tf.strings.as_string(number), "]"])}
+        out["image"] = image
+        if split in labelled and label_key:
             out["label"] = tf.cast(element[label_key], tf.int64)
         return out
 
-    def read(split: str) -> tf.data.Dataset:
+    def read(split: str, limit: int | None) -> tf.data.Dataset:
         dataset = builder.as_dataset(
             split=own_names[split],
             shuffle_files=False,
             read_config=tfds.ReadConfig(try_autocache=False),
         )
-        return dataset.map(
-            functools.partial(example, labels=split in labelled),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+        return (
+            dataset.take(limit or -1)
+            .enumerate()
+            .map(
+                functools.partial(example, split=split),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
         )
 
     labelled = frozenset(filter(has_labels, own_names))
@@ -280,4 +287,6 @@ def _from_builder(name: str, builder: Any) -> Source:
         labelled=labelled,
         read=read,
         image_shape=(height, width) if height and width else None,
+        location=os.path.abspath(builder.data_dir),
+        version=str(info.version),
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,11 @@ from numpy.typing import ArrayLike
 
 from kfeat.errors import InputError
 from kfeat.scoring.clustering import kmeans
-from kfeat.scoring.metrics import accuracy, as_labels, check_comparable, clustering_metrics
+from kfeat.scoring.features import check_features, check_labels, load_features
+from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import knn_predict
+
+log = logging.getLogger("kfeat")
 
 CLUSTERING_METRICS = (
     "pairwise_precision",
@@ -82,11 +84,7 @@ def score(
     >>> card["clustering"]["nmi"], card["clustering"]["sizes"], card["classification"]
     (1.0, [2, 2], {'k': 5, 'accuracy': None})
     """
-    for name, value in (("k", k), ("neighbours", neighbours), ("repeats", repeats)):
-        if value < 1:
-            raise InputError(f"{name} {value}: give 1 or more")
-    if not 0 <= seed <= 2**32 - repeats:
-        raise InputError(f"seed {seed}: give 0 to {2**32 - repeats}")
+    check_options(k, neighbours, seed, repeats)
     test = check_features(test_features, "test features")
     if k > len(test):
         raise InputError(f"k {k}: more clusters than the {len(test)} test samples: lower k")
@@ -133,139 +131,70 @@ def score(
     }
 
 
-def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
-    """Return features as a float array [N, D], or raise `InputError` where they are not.
+def check_options(k: int, neighbours: int, seed: int, repeats: int) -> None:
+    """Raise `InputError` where an option of `score` is out of range for any features."""
+    for name, value in (("k", k), ("neighbours", neighbours), ("repeats", repeats)):
+        if value < 1:
+            raise InputError(f"{name} {value}: give 1 or more")
+    if not 0 <= seed <= 2**32 - repeats:
+        raise InputError(f"seed {seed}: give 0 to {2**32 - repeats}")
+
+
+def score_features(
+    test: str | os.PathLike[str],
+    train: str | os.PathLike[str] | None = None,
+    *,
+    k: int = 10,
+    neighbours: int = 5,
+    seed: int = 0,
+    repeats: int = 1,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Score features that anybody made, without TensorFlow.
 
     Args:
-        features: numbers [N, D], N >= 1, D >= 1, all finite.
-        name: what an error calls them.
+        test: an .npz file with ``features`` [N, D] and ``labels`` [N]; see
+            `kfeat.scoring.features.load_features`.
+        train: likewise, for KNN; None for no classification.
+        k: clusters of k-means.
+        neighbours: neighbours that vote.
+        seed: of k-means.
+        repeats: runs of k-means; mean and standard deviation are given.
+        limit: at most the first so many rows of each file.
 
     Returns:
-        float64 [N, D] for float64, float32 [N, D] for all other types.
+        As `kfeat.score`; ``data`` is the file, ``model`` is the one that the file names, or
+        None.
 
     Raises:
-        InputError: another shape, no numbers, or NaN or infinite values.
+        InputError: a file or an option cannot be used.
     """
-    array = np.asarray(features)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name}: of type {array.dtype}: give real numbers")
-    if array.ndim != 2 or not array.size:
-        raise InputError(
-            f"{name}: shape {list(array.shape)}: give [N, D], one row a sample, none of it 0"
-        )
-    if array.dtype != np.float64:
-        array = array.astype(np.float32, copy=False)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"{name}: {len(bad)} of {len(array)} rows hold NaN or infinite values, the first is "
-            f"row {bad[0]} (counted from 0): leave them out or mend what made them"
-        )
-    return array
-
-
-def check_labels(labels: ArrayLike, count: int, name: str = "labels") -> np.ndarray:
-    """Return labels as an array of ``count`` labels, or raise `InputError`."""
-    array = as_labels(labels, name)
-    if len(array) != count:
-        raise InputError(f"{name}: {len(array)} labels for {count} rows: give one a row")
-    return array
-
-
-def load_features(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read features, and labels if there are any, from an .npz file.
-
-    Args:
-        path: file of the arrays ``features`` (or ``feature``), numbers [N, D], and ``labels``
-            (or ``label``), integers, booleans or strings [N], as ``numpy.savez`` writes them.
-            Other arrays in it are not read. Nothing is ever unpickled.
-
-    Returns:
-        float32 [N, D], and the labels [N] or None.
-
-    Raises:
-        InputError: no such file, not an .npz file, a damaged one, no features in it, an array
-            of Python objects, or arrays that `check_features` or `check_labels` refuses.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file: give the .npz file of the features")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: not an .npz file, or cut short: write it with numpy.savez")
-    arrays: dict[str, np.ndarray] = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for wanted in ("features", "labels"):
-            for key in (wanted, wanted[:-1]):
-                if key in archive.files:
-                    arrays[wanted] = _read_array(archive, key, path)
-                    break
-        keys = ", ".join(archive.files) or "nothing"
-    if "features" not in arrays:
-        raise InputError(f"{path}: no array 'features', it holds {keys}: name it 'features'")
-    features = arrays["features"]
-    if features.dtype == np.float64:
-        with np.errstate(over="ignore"):  # becomes infinite, which check_features reports
-            features = features.astype(np.float32)
-    features = check_features(features, f"{path}: features")
-    if "labels" not in arrays:
-        return features, None
-    return features, check_labels(arrays["labels"], len(features), f"{path}: labels")
-
-
-def _read_array(archive: Any, key: str, path: str | os.PathLike[str]) -> np.ndarray:
-    try:
-        return np.asarray(archive[key])
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            problem = "holds pickled Python objects, which are never loaded: save plain numbers"
-            problem += " or strings"
-        else:
-            problem = "cannot be read, the file is damaged: write it again"
-        raise InputError(f"{path}: array {key!r} {problem}") from error
-
-
-def format_table(results: list[dict[str, Any]]) -> str:
-    """Lay out results of `score` as plain text, one row a model.
-
-    Args:
-        results: dictionaries of `score`, with ``"model"`` and ``"test"`` ({"data", "split"})
-            where they are known.
-
-    Returns:
-        Lines of aligned columns, joined by newlines. Metrics have four decimals, with
-        ± and the standard deviation after repeats; what is not known is ``-``.
-    """
-    shown = {
-        "pairwise F": "pairwise_f",
-        "BCubed F": "bcubed_f",
-        "NMI": "nmi",
-        "ARI": "ari",
-        "clustering accuracy": "accuracy",
+    check_options(k, neighbours, seed, repeats)
+    tested = load_features(test, limit)
+    fitted = load_features(train, limit) if train else None
+    card = score(
+        tested.features,
+        tested.labels,
+        fitted.features if fitted else None,
+        fitted.labels if fitted else None,
+        k=k,
+        neighbours=neighbours,
+        seed=seed,
+        repeats=repeats,
+    )
+    say_what_is_missing(tested.labels is not None, fitted is not None)
+    return {
+        "model": tested.manifest.get("model"),
+        "test": {"data": str(test), "split": None, "count": len(tested)},
+        "train": {"data": str(train), "split": None, "count": len(fitted)} if fitted else None,
+        **card,
+        "seconds": {"features": None, **card["seconds"]},
     }
-    rows = [("model", "test", "N", "dim", *shown, "KNN accuracy")]
-    for result in results:
-        clustering, features = result["clustering"], result["features"]
-        test = result.get("test") or {}
-        deviations = clustering.get("std", {})
-        rows.append(
-            (
-                result.get("model") or "-",
-                " ".join(str(test[key]) for key in ("data", "split") if test.get(key)) or "-",
-                str(features["count"]),
-                str(features["dim"]),
-                *(_decimals(clustering[name], deviations.get(name)) for name in shown.values()),
-                _decimals(result["classification"]["accuracy"]),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        words += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join(words))
-    return "\n".join(lines)
 
 
-def _decimals(value: float | None, deviation: float | None = None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if deviation is None else f"{value:.4f} ± {deviation:.4f}"
+def say_what_is_missing(has_labels: bool, has_train: bool) -> None:
+    """Log which part of the scorecard stays empty, and why."""
+    if not has_labels:
+        log.info("no labels to test against: clusters are counted, nothing is compared")
+    elif not has_train:
+        log.info("no labelled train images: KNN accuracy is left out (--train gives them)")

@@ -1,7 +1,9 @@
-"""Any encoder, kfeat's own or anybody's, loaded from where it lies."""
+"""Any encoder, kfeat's own or anybody's, loaded from where it lies and run on images."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from kfeat.data.source import Source
 from kfeat.errors import InputError, nearest
 from kfeat.models import catalog
 from kfeat.progress import progress
+from kfeat.scoring.features import Features
 from kfeat.serving import export
 
 if TYPE_CHECKING:
@@ -21,20 +24,22 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 128
 
+BASELINES = ("pixels", "pca128")
+
 
 @dataclass
 class Encoder:
     """An encoder ready to run.
 
     Attributes:
-        path: where it was loaded from.
+        path: where it was loaded from; None for a baseline.
         call: images [N, S, S, 3] in [0, 255], of type `dtype` -> vectors [N, D].
         dtype: the type of the images that it takes.
         image_size: their side S, or None for any.
         batch_size: how many it takes at a time, or None for any number.
     """
 
-    path: Path
+    path: Path | None
     call: Callable[[tf.Tensor], tf.Tensor]
     dtype: tf.DType
     image_size: int | None
@@ -73,7 +78,7 @@ def locate(model: str, home: str | Path | None = None) -> Path:
         raise InputError(f"{model} is not in {folder}: train it first, with kfeat train {model}")
     if len(path.parts) > 1 or path.suffix:
         raise InputError(f"{model}: no such file or folder")
-    known = ["pixels", "pca128", *catalog.ENCODERS]
+    known = [*BASELINES, *catalog.ENCODERS]
     known += [
         f.name for f in sorted(folder.glob("*")) if f.name not in known and export.versions(f)
     ]
@@ -81,6 +86,28 @@ def locate(model: str, home: str | Path | None = None) -> Path:
         f"unknown model {model!r}: give {', '.join(known)}, or the path of a run, of a .keras "
         f"file or of a SavedModel{nearest(model, known)}"
     )
+
+
+def pixels() -> Encoder:
+    """The encoder that has to be beaten: the pixels themselves, in [0, 1]."""
+    import tensorflow as tf
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(images, (tf.shape(images)[0], -1)) / 255
+
+    return Encoder(None, call, tf.float32, image_size=None, batch_size=None)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256, in hexadecimal, of a ``.keras`` file, or of all that a SavedModel holds."""
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    found = hashlib.sha256()
+    for file in files:
+        if len(files) > 1:
+            found.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with open(file, "rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
 
 
 def load(path: Path) -> Encoder:
@@ -106,11 +133,14 @@ def _keras(path: Path) -> tuple[tuple, tf.DType, Callable]:
     import tensorflow as tf
 
     model = export.load_keras(path)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(f"{path} must have one input and one output to be scored")
     images = model.inputs[0]
-    call = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
-    return tuple(images.shape), tf.as_dtype(images.dtype), call
+
+    def call(batch: tf.Tensor) -> tf.Tensor:
+        (vectors,) = tf.nest.flatten(model(batch, training=False))
+        return vectors
+
+    compiled = tf.function(call, reduce_retracing=True)
+    return tuple(images.shape), tf.as_dtype(images.dtype), compiled
 
 
 def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
@@ -185,8 +215,8 @@ def embed_split(
     *,
     resize: str = "crop",
     limit: int | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Run an encoder on a split of a source, image by image as they are read.
+) -> Features:
+    """Run an encoder on a split of a source, batch by batch as they are read.
 
     Args:
         encoder: the encoder.
@@ -197,25 +227,47 @@ def embed_split(
         limit: at most so many images; None for all.
 
     Returns:
-        Features float32 [N, D]; labels int64 [N], or None where the split has none.
+        Features float32 [N, D] with the images' ids, and their labels int64 [N] where the
+        split has any. The manifest says what images they are of; whoever knows the encoder
+        adds what it is.
 
     Raises:
         InputError: no such split, or no image in it that can be read.
     """
     import tensorflow as tf
 
-    dataset = source.dataset(split).take(-1 if limit is None else limit)
+    dataset, total = source.dataset(split, limit), source.count(split, limit)
     batches = pipeline.resized(dataset, image_size, resize)
     batches = batches.batch(encoder.batch_size or BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
-    features, labels, before = [], [], len(source.unreadable)
-    total = min(source.splits[split], limit or source.splits[split])
+    features = np.empty((0, 0), np.float32)
+    ids: list[str] = []
+    labels: list[np.ndarray] = []
+    before = len(source.unreadable)
     with progress(total=total, unit="img", desc=f"features of {source.name} {split}") as bar:
         for batch in pipeline.read(batches, source):
-            features.append(embed(encoder, batch["image"]))
+            vectors = embed(encoder, batch["image"])
+            if not ids:
+                features = np.empty((total, vectors.shape[1]), np.float32)
+            features[len(ids) : len(ids) + len(vectors)] = vectors
+            ids += [os.fsdecode(name) for name in batch["id"]]
             if split in source.labelled:
                 labels.append(batch["label"])
-            bar.update(len(batch["image"]))
-    pipeline.passed_over(source, before)
-    if not features:
-        raise InputError(f"{source.name} has no readable image in its split {split!r}")
-    return np.concatenate(features), np.concatenate(labels) if labels else None
+            bar.update(len(vectors))
+    unreadable = pipeline.passed_over(source, split, len(ids), before)
+    manifest = {
+        "data": {
+            "name": source.name,
+            "location": source.location,
+            "version": source.version,
+            "split": split,
+            "count": len(ids),
+            "unreadable": unreadable,
+            "classes": source.class_names,
+        },
+        "image_size": image_size,
+        "resize": resize,
+        "versions": export.software(),
+    }
+    return Features(
+        features[: len(ids)], np.concatenate(labels) if labels else None, np.array(ids), manifest
+    )

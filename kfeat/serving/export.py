@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import platform
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +15,9 @@ from kfeat.errors import InputError
 
 if TYPE_CHECKING:
     import keras
+
+MANIFEST = "assets.extra/kfeat.json"
+"""Where a SavedModel says what it was made from; TF Serving leaves that folder alone."""
 
 
 def saved_models(home: str | Path | None = None) -> Path:
@@ -27,24 +34,60 @@ def versions(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda folder: int(folder.name))
 
 
+def software() -> dict[str, str]:
+    """The versions of what results depend on."""
+    import tensorflow as tf
+
+    installed = {name: version(name) for name in ("kfeat", "keras", "numpy", "scikit-learn")}
+    return {"python": platform.python_version(), **installed, "tensorflow": tf.__version__}
+
+
+def weights_digest(model: keras.Model) -> str:
+    """The SHA-256, in hexadecimal, of a model's weights: shapes, types and values, in order."""
+    found = hashlib.sha256()
+    for weight in model.get_weights():
+        found.update(f"{weight.dtype} {weight.shape}".encode())
+        found.update(weight.tobytes())
+    return found.hexdigest()
+
+
 def load_keras(path: Path) -> keras.Model:
     """Load a ``.keras`` file in Keras's safe mode: no code from the file is run.
 
     Raises:
-        InputError: it cannot be read as one.
+        InputError: it cannot be read as one, or has not one input and one output.
     """
     import keras
 
     import kfeat.models.layers  # noqa: F401  registers the layers that the file may name
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file makes the loader stumble in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be loaded as a Keras model: {reason[:300]}") from None
+    if len(_tensors(model, "inputs")) != 1 or len(_tensors(model, "outputs")) != 1:
+        raise InputError(
+            f"{path} is no model of one input and one output: build it with keras.Model(images, "
+            "features)"
+        )
+    return model
 
 
-def export(path: str | Path, name: str | None = None, *, home: str | Path | None = None) -> Path:
+def _tensors(model: keras.Model, which: str) -> list:
+    try:
+        return getattr(model, which) or []
+    except (AttributeError, ValueError):  # a subclassed or unbuilt model has none
+        return []
+
+
+def export(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    reuse: bool = False,
+    home: str | Path | None = None,
+) -> Path:
     """Export a trained encoder as the next version of ``name``.
 
     The SavedModel has the signature ``serving_default``: ``images`` float32 [N, S, S, 3] in
@@ -54,10 +97,11 @@ def export(path: str | Path, name: str | None = None, *, home: str | Path | None
     Args:
         path: a run, or a ``.keras`` file of one input and one output.
         name: what it is served as; None for the name of the model.
+        reuse: make no new version where the newest one has the same weights.
         home: see `saved_models`.
 
     Returns:
-        The folder of the new version.
+        The folder of the version.
 
     Raises:
         InputError: there is no encoder at ``path``, or the name cannot be a folder's.
@@ -69,8 +113,6 @@ def export(path: str | Path, name: str | None = None, *, home: str | Path | None
     import tensorflow as tf
 
     encoder = load_keras(file)
-    if len(encoder.inputs) != 1 or len(encoder.outputs) != 1:
-        raise InputError(f"{file} must have one input and one output to be exported")
     name = encoder.name if name is None else name
     if not name or name.startswith(".") or Path(name).name != name:
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
@@ -82,19 +124,37 @@ def export(path: str | Path, name: str | None = None, *, home: str | Path | None
 
     root = saved_models(home) / name
     root.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "name": encoder.name,
+        "image_size": shape[1],
+        "weights_sha256": weights_digest(encoder),
+        "versions": software(),
+    }
+    newest = versions(root)[-1:]
+    if reuse and newest and _manifest(newest[0]).get("weights_sha256") == weights_digest(encoder):
+        return newest[0]
     temporary = root / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     module = tf.Module()
     module.encoder, module.serve = encoder, serve
     try:
         tf.saved_model.save(module, temporary, signatures={"serving_default": serve})
+        (temporary / MANIFEST).parent.mkdir()
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         while True:
             taken = [int(f.name) for f in root.iterdir() if f.name.isdecimal()]
-            version = root / str(max(taken, default=0) + 1)
+            numbered = root / str(max(taken, default=0) + 1)
             try:
-                return temporary.rename(version)
+                return temporary.rename(numbered)
             except OSError:
-                if not version.exists():
+                if not numbered.exists():
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _manifest(folder: Path) -> dict:
+    try:
+        return json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}

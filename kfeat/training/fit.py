@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import fcntl
 import importlib
 import json
 import logging
 import math
 import os
-import platform
 import shutil
 import time
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
+from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.models import catalog
 from kfeat.progress import progress
@@ -80,13 +82,21 @@ def train(
             f"{recipe.model} learns from labels, which {source.name} {split} has not: "
             f"choose another split or an unsupervised model"
         )
-    finished = _open_run(output, recipe, resume)
-    if finished:
-        log.info("%s is complete already", output)
-        if not Path(finished["saved_model"]).exists():
-            finished["saved_model"] = str(export.export(output, home=home))
-            _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
-        return finished
+    with _locked(output):
+        finished = _open_run(output, recipe, resume)
+        if finished:
+            log.info("%s is complete already", output)
+            if not Path(finished["saved_model"]).exists():
+                finished["saved_model"] = str(export.export(output, home=home))
+                _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
+            return finished
+        return _train_and_export(recipe, source, output, home)
+
+
+def _train_and_export(
+    recipe: Recipe, source: Source, output: Path, home: str | Path | None
+) -> dict[str, Any]:
+    from kfeat.serving import export
 
     handler = logging.FileHandler(output / "train.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -95,16 +105,15 @@ def train(
     log.setLevel(logging.INFO)
     try:
         results = _train(recipe, source, output)
-        exported = export.export(output / "model.keras", home=home)
+        exported = export.export(output / "model.keras", reuse=True, home=home)
         results["saved_model"] = str(exported)
         log.info("exported to %s", exported)
         _write(output / "results.json", json.dumps(results, indent=2) + "\n")
         shutil.rmtree(output / "cache", ignore_errors=True)
     except InputError:
-        if not (
-            output / "checkpoints"
-        ).exists():  # nothing was learnt: the folder is but in the way
-            shutil.rmtree(output)
+        if not (output / "checkpoints").exists():  # nothing was learnt
+            for file in output.iterdir():
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
         raise
     finally:
         log.setLevel(level)
@@ -124,16 +133,47 @@ def default_output(model: str, resume: bool) -> Path:
     return folder / str(last if resume and last else last + 1)
 
 
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Hold the folder of a run, made where it is missing, against other processes.
+
+    A folder that was made here and stayed empty is removed again.
+    """
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = os.open(output, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be written ({error.strerror}): choose another --output"
+        ) from None
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{output} is being trained by another process: wait for it, or choose another "
+                "--output"
+            ) from None
+        except OSError:
+            log.debug("%s is on a file system without locks", output)
+        yield
+    finally:
+        os.close(folder)
+        if made:
+            with contextlib.suppress(OSError):
+                output.rmdir()
+
+
 def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """Make the run's folder, or check the one to resume; return its results if complete."""
+    """Start a run in an empty folder, or check the one to resume; its results if complete."""
     toml = output / "recipe.toml"
     if not toml.exists():
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if any(file.name != f".{toml.name}.new" for file in output.iterdir()):
             raise InputError(f"{output} exists and is no run: choose another --output")
         if resume:
             log.info("%s: nothing to resume, starting anew", output)
         try:
-            output.mkdir(parents=True, exist_ok=True)
             _write(toml, recipes.to_toml(recipe))
         except OSError as error:
             raise InputError(
@@ -154,16 +194,15 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     return json.loads(results.read_text()) if results.exists() else None
 
 
-def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
+def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
     import keras
     import tensorflow as tf
+
+    from kfeat.serving import export
 
     started = time.perf_counter()
     encoder = catalog.find(recipe.model)
     objective = importlib.import_module(f"kfeat.training.{encoder.objective}")
-    tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(recipe.seed)
-
     (output / "cache").mkdir(exist_ok=True)
     data = pipeline.load(
         source,
@@ -196,6 +235,8 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
         steps,
     )
 
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(recipe.seed)
     policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[recipe.precision]
     keras.config.set_dtype_policy(policy)
     graph = catalog.build_graph(recipe.model, recipe.image_size)
@@ -210,6 +251,7 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
     first_epoch = checkpoints.restore(model, len(data))
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
+    checkpoints.started = started - checkpoints.seconds
     batches = pipeline.training_batches(
         data,
         training,
@@ -255,6 +297,8 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
         "model": recipe.model,
         "data": {
             "name": source.name,
+            "location": source.location,
+            "version": source.version,
             "split": recipe.split,
             "count": len(training),
             "validation": len(validation),
@@ -263,12 +307,8 @@ def _train(recipe: Recipe, source: Any, output: Path) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "best": best,
         "parameters": graph.count_params(),
-        "seconds": round(time.perf_counter() - started, 1),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("kfeat", "keras", "numpy")},
-            "tensorflow": tf.__version__,
-        },
+        "seconds": round(time.perf_counter() - checkpoints.started, 1),
+        "versions": export.software(),
     }
 
 
@@ -325,6 +365,9 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 class Checkpoints:
     """A run's checkpoints: the last whole epoch, and the best one.
 
+    ``history`` holds the figures of each epoch; ``started`` is when the run began on the clock
+    of `time.perf_counter`, the ``seconds`` of earlier processes counted in.
+
     ``checkpoints/epoch-<n>/`` holds weights, the optimiser's state and the history after
     epoch n; it appears whole, by a rename. ``checkpoints/best.weights.h5`` is written before
     it, and written again to the same bits if the epoch has to be repeated.
@@ -335,6 +378,8 @@ class Checkpoints:
         self.csv = output / "history.csv"
         self.monitor = monitor
         self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self.started = 0.0
 
     def restore(self, model: keras.Model, images: int) -> int:
         """Load the last whole epoch into ``model``; return how many epochs are done.
@@ -354,7 +399,7 @@ class Checkpoints:
                 f"{self.folder.parent} learnt from {state['images']} images and now finds "
                 f"{images}: bring the data back or start anew in another --output"
             )
-        self.history = state["history"]
+        self.history, self.seconds = state["history"], state["seconds"]
         self.write_csv()
         return len(self.history)
 
@@ -374,7 +419,8 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
-        state = {"images": self.images, "history": self.history}
+        seconds = time.perf_counter() - self.started
+        state = {"images": self.images, "seconds": seconds, "history": self.history}
         (temporary / "state.json").write_text(json.dumps(state))
         before = list(self.folder.glob("epoch-*"))
         temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")

@@ -205,6 +205,10 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
     catalog.check_image_size(model, recipe.image_size)
     if recipe.shift >= recipe.image_size:
         raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
+    if recipe.weight_decay and recipe.optimizer == "adam":
+        raise InputError(
+            "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
+        )
     if recipe.label_smoothing and not encoder.supervised:
         raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
     return recipe

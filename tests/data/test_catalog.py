@@ -12,6 +12,7 @@ from PIL import Image
 from kfeat.data import tfds_source
 from kfeat.data.catalog import default_split, open_source, show
 from kfeat.errors import InputError
+from kfeat.reporting.sheet import contact_sheet
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_splits_without_labels(prepared):
     source = open_source("spelt", data_dir=prepared)
     assert set(source.splits) == {"unlabelled", "test", "train"}
     assert source.labelled == {"train"}
-    assert set(next(iter(source.dataset("unlabelled")))) == {"image"}
+    assert set(next(iter(source.dataset("unlabelled")))) == {"id", "image"}
     assert default_split(source, labelled=False) == "unlabelled"
     assert default_split(source, labelled=True) == "train"
 
@@ -235,7 +236,8 @@ def test_contact_sheet(folder, tmp_path, photographs):
     images, labels, classes = photographs
     output = tmp_path / "sheet.png"
     output.write_text("an older one")
-    shown = show(str(folder), split="test", output=output)
+    contact_sheet(open_source(str(folder)), output, "test")
+    shown = show(open_source(str(folder)))
     assert shown["splits"]["test"] == {"images": 40, "labelled": True}
     assert shown["classes"] == sorted(classes)
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
@@ -254,7 +256,7 @@ def test_contact_sheet(folder, tmp_path, photographs):
 def test_contact_sheet_that_cannot_be_written(folder, tmp_path):
     for output in (tmp_path, tmp_path / "no" / "sheet.png"):
         with pytest.raises(InputError, match="cannot be written"):
-            show(str(folder), output=output)
+            contact_sheet(open_source(str(folder)), output)
     with pytest.raises(InputError, match=r"no split 'tset'.*did you mean 'test'"):
-        show(str(folder), split="tset", output=tmp_path / "sheet.png")
+        contact_sheet(open_source(str(folder)), tmp_path / "sheet.png", "tset")
     assert not list(tmp_path.iterdir())

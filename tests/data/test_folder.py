@@ -220,10 +220,11 @@ def test_strict_reads_good_images(rgb, tmp_path):
     assert not source.unreadable
 
 
-def test_all_images_unreadable_is_an_error(tmp_path):
+def test_all_images_unreadable_is_an_error_that_names_one(tmp_path, caplog):
     (tmp_path / "empty.png").touch()
-    with pytest.raises(InputError, match="no readable image"):
+    with pytest.raises(InputError, match=r"no readable image .*empty\.png: empty file"):
         pipeline.load(opened(tmp_path), "unlabelled", 8)
+    assert not caplog.records
 
 
 def test_layout_of_classes(tmp_path):
@@ -258,7 +259,7 @@ def test_layout_of_splits(tmp_path):
     assert source.class_names == ("cat", "dog", "emu")
     assert source.labelled == {"train", "val"}
     assert {int(e["label"]) for e in read(source, "val")} == {0, 2}
-    assert set(read(source, "unlabelled")[0]) == {"image"}
+    assert set(read(source, "unlabelled")[0]) == {"id", "image"}
 
 
 def test_layout_of_splits_with_other_names(tmp_path):
@@ -281,6 +282,13 @@ def test_layout_of_images_alone(tmp_path):
     assert source.splits == {"unlabelled": 4}
     assert source.class_names is None
     assert not source.labelled
+
+
+def test_images_beside_splits_are_refused(tmp_path):
+    for file in ("train/cat/1.png", "test/cat/1.png", "cover.png"):
+        write(tmp_path / file)
+    with pytest.raises(InputError, match=r"cover\.png.*beside splits \(test, train\)"):
+        opened(tmp_path)
 
 
 def test_images_beside_classes_are_refused(tmp_path):

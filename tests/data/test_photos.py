@@ -64,7 +64,7 @@ def test_order_is_the_same_each_time():
         for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
-    assert set(source.dataset("unlabelled").element_spec) == {"image"}
+    assert set(source.dataset("unlabelled").element_spec) == {"id", "image"}
 
 
 def test_missing_photograph_says_how_to_mend(monkeypatch):

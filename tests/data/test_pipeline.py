@@ -13,14 +13,16 @@ from kfeat.errors import InputError
 def source_of(images, labels=None):
     """A source of the given arrays."""
 
-    def read(split):
+    def read(split, limit):
         import tensorflow as tf
 
         def generate():
-            for n, image in enumerate(images):
-                yield {"image": image} | ({} if labels is None else {"label": labels[n]})
+            for n, image in enumerate(images[:limit]):
+                element = {"id": f"{n}", "image": image}
+                yield element | ({} if labels is None else {"label": labels[n]})
 
-        signature = {"image": tf.TensorSpec([None, None, 3], tf.uint8)}
+        signature = {"id": tf.TensorSpec([], tf.string)}
+        signature["image"] = tf.TensorSpec([None, None, 3], tf.uint8)
         if labels is not None:
             signature["label"] = tf.TensorSpec([], tf.int64)
         return tf.data.Dataset.from_generator(generate, output_signature=signature)
@@ -58,6 +60,30 @@ def test_an_epoch_is_a_full_shuffle_that_follows_from_the_seed(count, batch_size
         assert (y if labelled else y[:, 0, 0, 0]).tolist() == x
     later = batches(range(1, 3))
     assert [x for x, _ in later] == [x for x, _ in whole[steps:]]
+
+
+def test_order_and_augmentation_differ_between_epochs_and_seeds():
+    """With as many images as a batch, only order and augmentation can differ."""
+    data = data_of(64, True)
+
+    def epochs(seed, **options):
+        made = pipeline.training_batches(
+            data, np.arange(64), batch_size=64, epochs=range(3), seed=seed, **options
+        )
+        return [(x, y) for x, y in made.as_numpy_iterator()]
+
+    plain = epochs(0)
+    orders = [tuple(y) for _, y in plain + epochs(1)]
+    assert len(set(orders)) == len(orders)
+    for options in ({"flip": True}, {"shift": 3}):
+        changes = set()
+        for x, y in epochs(0, **options) + epochs(1, **options):
+            original = data.images[y]
+            changed = (x != original).any((1, 2, 3))
+            assert 16 < changed.sum() <= 64  # it is applied, to images in their own order
+            moved = [x[y == n].tobytes() for n in range(64)]
+            changes.add(tuple(moved))
+        assert len(changes) == 6  # and differently each time
 
 
 @given(st.integers(0, 7), st.booleans(), st.integers(0, 100))

@@ -16,11 +16,13 @@ from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 
 from kfeat.errors import InputError
+from kfeat.reporting.table import format_table
 from kfeat.scoring import clustering, neighbours, scorecard
 from kfeat.scoring.clustering import kmeans
+from kfeat.scoring.features import Features, load_features, save_features
 from kfeat.scoring.metrics import clustering_metrics
 from kfeat.scoring.neighbours import knn_predict
-from kfeat.scoring.scorecard import format_table, load_features, score
+from kfeat.scoring.scorecard import score
 
 
 def blobs(samples: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -166,14 +168,31 @@ def test_features_come_back_from_a_file(tmp_path: Path, names: tuple[str, str], 
     labels = np.array(["a", "b", "a", "c"])
     arrays: dict[str, Any] = dict(zip(names, (features, labels), strict=True))
     np.savez_compressed(path, **arrays, id=np.arange(4))
-    loaded, loaded_labels = load_features(path)
-    assert loaded.dtype == np.float32
-    np.testing.assert_array_equal(loaded, features)
-    np.testing.assert_array_equal(loaded_labels, labels)
+    loaded = load_features(path)
+    assert loaded.features.dtype == (np.float64 if dtype == "f8" else np.float32)
+    np.testing.assert_array_equal(loaded.features, features)
+    np.testing.assert_array_equal(loaded.labels, labels)
+    np.testing.assert_array_equal(load_features(path, 3).labels, labels[:3])
 
     del arrays[names[1]]
     np.savez(path, **arrays)
-    assert load_features(str(path))[1] is None
+    assert load_features(str(path)).labels is None
+
+
+def test_kept_features_come_back_with_what_made_them(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    ids = np.array(["ä.png", "b/c.png", "test[3]"])
+    for labels in (np.array([2, 0, 1]), None):
+        kept = Features(features, labels, ids, {"model": "cae1", "encoder": {"sha256": "ab"}})
+        save_features(kept, tmp_path / "test.npz")
+        back = load_features(tmp_path / "test.npz")
+        np.testing.assert_array_equal(back.features, features)
+        np.testing.assert_array_equal(back.ids, ids)
+        assert back.manifest == kept.manifest
+        assert (back.labels is None) == (labels is None)
+    assert [file.name for file in tmp_path.iterdir()] == ["test.npz"]
+    with pytest.raises(InputError, match="cannot be written"):
+        save_features(kept, tmp_path / "nowhere" / "test.npz")
 
 
 def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -201,8 +220,8 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     refused("short.npz", "labels: 3 labels for 4 rows")
     np.savez(tmp_path / "nan.npz", features=replaced(good, [2], np.nan))
     refused("nan.npz", "features: 1 of 4 rows hold NaN or infinite values, the first is row 2 ")
-    np.savez(tmp_path / "huge.npz", features=good.astype(float) * 1e300)
-    refused("huge.npz", "features: 4 of 4 rows hold NaN or infinite values")
+    np.savez(tmp_path / "list.npz", features=good, manifest=np.array("[1]"))
+    refused("list.npz", "manifest is not the JSON text of an object")
 
     np.savez(tmp_path / "whole.npz", features=good)
     data = bytearray((tmp_path / "whole.npz").read_bytes())
@@ -212,6 +231,12 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     data[place] ^= 255
     (tmp_path / "damaged.npz").write_bytes(data)
     refused("damaged.npz", "array 'features' cannot be read, the file is damaged")
+    header = data.index(b"NUMPY")
+    for place in range(header - 1, header + 100, 7):  # whatever the reader stumbles over
+        broken = bytearray((tmp_path / "whole.npz").read_bytes())
+        broken[place] ^= 255
+        (tmp_path / "header.npz").write_bytes(broken)
+        refused("header.npz", "damaged")
 
 
 def test_table_is_aligned_and_complete() -> None:
@@ -244,9 +269,9 @@ def test_a_score_needs_no_tensorflow(tmp_path: Path) -> None:
     np.savez(tmp_path / "train.npz", features=train, labels=train_labels)
     program = (
         "import sys\n"
-        "from kfeat.scoring.scorecard import format_table, load_features, score\n"
-        "card = score(*load_features('test.npz'), *load_features('train.npz'), k=6)\n"
-        "print(format_table([card]))\n"
+        "from kfeat import score_features\n"
+        "from kfeat.reporting.table import format_table\n"
+        "print(format_table([score_features('test.npz', 'train.npz', k=6)]))\n"
         "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )

@@ -1,4 +1,5 @@
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from kfeat import compose, train
 from kfeat.errors import InputError
-from kfeat.serving import export
+from kfeat.serving import encoder, export
 from kfeat.training import recipe as recipes
 from kfeat.training import reconstruction
 
@@ -55,6 +56,7 @@ def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(model, precision, fo
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
     best = min(history, key=lambda row: float(row["val_loss"]))
     assert results["best"] == {key: float(value) for key, value in best.items()}
+    assert results["data"]["location"] == str(folder) and results["data"]["version"] is None
     assert results["saved_model"] == str(tmp_path / "saved_models" / model / "1")
     assert {w.dtype.name for w in weights(run / "model.keras")} == {"float32"}
 
@@ -138,6 +140,81 @@ def test_resume_refuses_data_that_have_changed(folder, tmp_path):
     next((data / "train").glob("*/*.png")).unlink()
     with pytest.raises(InputError, match="learnt from 80 images and now finds 79"):
         train(wanted, run, resume=True, home=tmp_path)
+
+
+def test_the_best_epoch_is_exported_not_the_last(folder, tmp_path):
+    """A learning rate that grows ruins what the first epochs have learnt."""
+    from kfeat.models import catalog
+    from kfeat.training.fit import Checkpoints
+
+    graph = catalog.build_graph("cae1", 32)
+    checkpoints = Checkpoints(tmp_path, "val_loss")
+    checkpoints.restore(graph, 1)
+    kept = []
+    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+        graph.set_weights([np.full(w.shape, epoch + 1, w.dtype) for w in graph.get_weights()])
+        kept.append(graph.get_weights())
+        checkpoints.save(graph, epoch, {"val_loss": loss})
+    assert checkpoints.load_best(graph) == {"epoch": 2, "val_loss": 1.0}
+    for ours, theirs in zip(graph.get_weights(), kept[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+    run = tmp_path / "run"
+    options = {"optimizer": "sgd", "learning_rate": 13.0, "warmup_epochs": 3.0, "epochs": 3}
+    options |= {"weight_decay": 0.0, "validation": 0.0}
+    results = train(recipe("cae1", folder, schedule="constant", **options), run, home=tmp_path)
+    assert results["best"]["epoch"] < 3
+    best = catalog.build_graph("cae1", 32)
+    best.load_weights(run / "checkpoints" / "best.weights.h5")
+    expected = catalog.cut(best).get_weights()
+    for ours, theirs in zip(weights(run / "model.keras"), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    served = encoder.load(encoder.locate("cae1", tmp_path))
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(
+        encoder.embed(served, images),
+        catalog.cut(best)(images.astype("float32"), training=False),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_a_run_has_one_writer(folder, tmp_path):
+    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    run.mkdir()
+    other = os.open(run, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match="is being trained by another process"):
+        train(wanted, run, home=tmp_path)
+    os.close(other)
+    (run / ".recipe.toml.new").write_text("killed at once")
+    assert train(wanted, run, resume=True, home=tmp_path)["epochs"] == 1
+
+
+def test_a_kill_between_export_and_results_exports_once(folder, tmp_path):
+    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    first = train(wanted, run, home=tmp_path)
+    (run / "results.json").unlink()
+    again = train(wanted, run, resume=True, home=tmp_path)
+    assert again["saved_model"] == first["saved_model"]
+    assert [f.name for f in (tmp_path / "saved_models" / "cae1").iterdir()] == ["1"]
+    assert again["seconds"] > first["seconds"] / 2  # of the first process too
+    other = train(recipe("cae1", folder, seed=1, epochs=1), tmp_path / "other", home=tmp_path)
+    assert other["saved_model"].endswith("/2")
+
+
+def test_weight_decay_spares_batch_norm_and_biases():
+    from kfeat.models import catalog
+    from kfeat.training.fit import optimizer
+
+    for name in ("sgd", "adamw"):
+        graph = catalog.build_graph("resnet18", 32)
+        wanted = compose("resnet18", optimizer=name, weight_decay=0.5, data="photos")
+        made = optimizer(wanted, 1)
+        made.build(graph.trainable_variables)
+        decayed = {v.path for v in graph.trainable_variables if made._use_weight_decay(v)}
+        kernels = {v.path for v in graph.trainable_variables if v.path.endswith("/kernel")}
+        assert decayed == kernels and 0 < len(kernels) < len(graph.trainable_variables)
 
 
 def test_refuses_what_it_cannot_use(folder, tmp_path):

@@ -21,8 +21,8 @@ _GAP = 4
 
 def contact_sheet(
     source: Source,
-    split: str,
     path: str | Path,
+    split: str | None = None,
     columns: int = 10,
     rows: int = 10,
     cell: int = 96,
@@ -35,8 +35,8 @@ def contact_sheet(
 
     Args:
         source: where the images are.
-        split: one of its splits.
         path: the file to write; an existing one is replaced, once the new one is complete.
+        split: one of its splits; None for the first.
         columns: images in a row.
         rows: rows at most.
         cell: side in pixels of the square that an image is fitted into.
@@ -45,6 +45,7 @@ def contact_sheet(
         InputError: no such split, no readable image, or the file cannot be written.
     """
     path = Path(path)
+    split = source.require(split or next(iter(source.splits)))
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
     grid = _grid(source, split, columns, rows)

@@ -1,0 +1,165 @@
+"""Features of images, with what made them: checked, and kept in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kfeat.errors import InputError
+from kfeat.scoring.metrics import as_labels
+
+
+@dataclass
+class Features:
+    """The features of a set of images.
+
+    Attributes:
+        features: float32 or float64 [N, D].
+        labels: integers, booleans or strings [N], or None.
+        ids: strings [N], each the name of an image in its data set, or None.
+        manifest: what made them, as values that JSON can hold.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def save_features(features: Features, path: str | os.PathLike[str]) -> None:
+    """Write features as an .npz file.
+
+    It holds the arrays ``id``, ``label`` (each only if known), ``feature`` [N, D] and
+    ``manifest``, a JSON text. It appears whole, by a rename; an existing file is replaced.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = Path(path)
+    arrays: dict[str, Any] = {
+        "id": features.ids,
+        "label": features.labels,
+        "feature": features.features,
+    }
+    arrays["manifest"] = np.array(json.dumps(features.manifest))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Features:
+    """Read features, and what else is known of them, from an .npz file.
+
+    Args:
+        path: file of the arrays ``features`` (or ``feature``), numbers [N, D], and ``labels``
+            (or ``label``), integers, booleans or strings [N], as ``numpy.savez`` or
+            `save_features` writes them; ``id`` is read only beside a ``manifest``. Nothing is
+            ever unpickled.
+        limit: keep at most the first so many rows.
+
+    Raises:
+        InputError: no such file, not an .npz file, a damaged one, no features in it, an array
+            of Python objects, or arrays that `check_features` or `check_labels` refuses.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file: give the .npz file of the features")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: not an .npz file, or cut short: write it with numpy.savez")
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except Exception as error:  # broken bytes make the reader stumble in any way
+        raise InputError(f"{path}: the file is damaged: write it again") from error
+    with archive:
+        for wanted in ("features", "labels"):
+            for key in (wanted, wanted.removesuffix("s")):
+                if key in archive.files:
+                    arrays[wanted] = _read_array(archive, key, path)
+                    break
+        if "manifest" in archive.files:
+            arrays["manifest"] = _read_array(archive, "manifest", path)
+            if "id" in archive.files:
+                arrays["ids"] = _read_array(archive, "id", path)
+        keys = ", ".join(archive.files) or "nothing"
+    if "features" not in arrays:
+        raise InputError(f"{path}: no array 'features', it holds {keys}: name it 'features'")
+    features = check_features(arrays["features"], f"{path}: features")
+    labels, ids = arrays.get("labels"), arrays.get("ids")
+    if labels is not None:
+        labels = check_labels(labels, len(features), f"{path}: labels")[:limit]
+    if ids is not None:
+        ids = check_labels(ids, len(features), f"{path}: ids")[:limit]
+    try:
+        manifest = json.loads(str(arrays["manifest"])) if "manifest" in arrays else {}
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path}: manifest is not the JSON text of an object: leave it out")
+    return Features(features[:limit], labels, ids, manifest)
+
+
+def _read_array(archive: Any, key: str, path: str | os.PathLike[str]) -> np.ndarray:
+    try:
+        return np.asarray(archive[key])
+    except Exception as error:  # broken bytes make the reader stumble in any way
+        if "Object arrays" in str(error):
+            problem = "holds pickled Python objects, which are never loaded: save plain numbers"
+            problem += " or strings"
+        else:
+            problem = "cannot be read, the file is damaged: write it again"
+        raise InputError(f"{path}: array {key!r} {problem}") from error
+
+
+def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
+    """Return features as a float array [N, D], or raise `InputError` where they are not.
+
+    Args:
+        features: numbers [N, D], N >= 1, D >= 1, all finite.
+        name: what an error calls them.
+
+    Returns:
+        float64 [N, D] for float64, float32 [N, D] for all other types.
+
+    Raises:
+        InputError: another shape, no numbers, or NaN or infinite values.
+    """
+    array = np.asarray(features)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: of type {array.dtype}: give real numbers")
+    if array.ndim != 2 or not array.size:
+        raise InputError(
+            f"{name}: shape {list(array.shape)}: give [N, D], one row a sample, none of it 0"
+        )
+    if array.dtype != np.float64:
+        array = array.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{name}: {len(bad)} of {len(array)} rows hold NaN or infinite values, the first is "
+            f"row {bad[0]} (counted from 0): leave them out or mend what made them"
+        )
+    return array
+
+
+def check_labels(labels: ArrayLike, count: int, name: str = "labels") -> np.ndarray:
+    """Return labels as an array of ``count`` labels, or raise `InputError`."""
+    array = as_labels(labels, name)
+    if len(array) != count:
+        raise InputError(f"{name}: {len(array)} labels for {count} rows: give one a row")
+    return array

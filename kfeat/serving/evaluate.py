@@ -1,0 +1,240 @@
+"""An encoder on trial: the features of a data set's images, and what they are worth."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kfeat.data.source import UNLABELLED
+from kfeat.errors import InputError
+
+if TYPE_CHECKING:
+    from kfeat.data.source import Source
+
+log = logging.getLogger("kfeat")
+
+BASELINE_IMAGE_SIZE = 32
+
+TEST_SPLITS = ("test", "validation", "val", "valid")
+"""What a split to test on is called, the best name first."""
+
+
+def score(
+    model: str,
+    test: str,
+    *,
+    train: str | None = None,
+    test_split: str | None = None,
+    train_split: str | None = None,
+    k: int = 10,
+    neighbours: int = 5,
+    seed: int = 0,
+    repeats: int = 1,
+    limit: int | None = None,
+    image_size: int | None = None,
+    resize: str = "crop",
+    data_dir: str | Path | None = None,
+    strict: bool = False,
+    save_features: str | Path | None = None,
+    home: str | Path | None = None,
+) -> dict[str, Any]:
+    """Score the features of an encoder on a data set.
+
+    The features of the test images are clustered by k-means; those of the train images,
+    where they have labels, classify the test images by nearest neighbours.
+
+    Args:
+        model: an exported encoder's name, the path of a run, of a ``.keras`` file or of a
+            SavedModel, or a baseline: ``"pixels"`` (the pixels themselves, in [0, 1]) or
+            ``"pca128"`` (their 128 principal components, fitted to the train images).
+        test: the data set to test on, a name or a path.
+        train: the data set that KNN is fitted to; None for the same.
+        test_split: None for ``test``, else ``validation``, ``val`` or ``valid``, else the only
+            one with labels, else ``all``, else the only one.
+        train_split: None for ``train``, if there is one. pca128 can be fitted to images
+            without labels too.
+        k: clusters of k-means.
+        neighbours: neighbours that vote.
+        seed: of k-means, and of pca128 on large images.
+        repeats: runs of k-means; mean and standard deviation are given.
+        limit: at most so many test images, and at most so many train images.
+        image_size: side of the images in pixels, for the baselines and encoders that take
+            any; None for the data's own, where all its images share one, else 32.
+        resize: ``"crop"`` or ``"stretch"``; see `kfeat.data.pipeline.resized`.
+        data_dir: where TFDS keeps prepared data.
+        strict: stop at the first unreadable image instead of passing over it.
+        save_features: a folder to keep the features in, as ``test.npz`` and ``train.npz``; see
+            `kfeat.scoring.features.save_features`.
+        home: the folder that holds ``saved_models``.
+
+    Returns:
+        What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
+        "sha256"}; None for a baseline), ``test`` and ``train`` ({"data", "split", "count"};
+        train is None where nothing is fitted), ``image_size``, ``unreadable`` (image to reason)
+        and ``seconds["features"]``.
+
+    Raises:
+        InputError: the model, the data or an option cannot be used.
+    """
+    from kfeat.data.catalog import open_source
+    from kfeat.scoring import scorecard
+    from kfeat.scoring.baselines import fit_pca
+    from kfeat.scoring.features import save_features as save
+    from kfeat.serving import encoder
+
+    scorecard.check_options(k, neighbours, seed, repeats)
+    path = None if model in encoder.BASELINES else encoder.locate(model, home)
+    test_source = open_source(test, data_dir=data_dir, strict=strict)
+    train_source = (
+        test_source
+        if train in (None, test)
+        else open_source(train, data_dir=data_dir, strict=strict)
+    )
+    test_split = _test_split(test_source, test_split)
+    train_split = _train_split(
+        train_source, train_split, test_source, test_split, labelled=model != "pca128"
+    )
+    classify = (
+        train_split is not None
+        and train_split in train_source.labelled
+        and test_split in test_source.labelled
+    )
+    if k > test_source.count(test_split, limit):
+        count = test_source.count(test_split, limit)
+        raise InputError(f"k {k}: more clusters than the {count} test images: lower k")
+    if train_split and classify:
+        if neighbours > train_source.count(train_split, limit):
+            count = train_source.count(train_split, limit)
+            raise InputError(f"neighbours {neighbours}: more than the {count} train images")
+        if train_source.class_names != test_source.class_names:
+            raise InputError(
+                f"{train_source.name} and {test_source.name} have different classes: "
+                "give a --train data set with the classes of the test"
+            )
+    folder = _folder(save_features) if save_features else None
+    scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
+
+    started = time.perf_counter()
+    loaded = encoder.load(path) if path else encoder.pixels()
+    if loaded.image_size and image_size not in (None, loaded.image_size):
+        raise InputError(f"{model} takes images of {loaded.image_size} pixels only")
+    image_size = loaded.image_size or image_size or _common_size(test_source)
+    if image_size is None and path:
+        raise InputError(f"{model} takes images of any size: give --image-size")
+    image_size = image_size or BASELINE_IMAGE_SIZE
+    splits = {"test": (test_source, test_split)}
+    if train_split:
+        splits["train"] = (train_source, train_split)
+    features = {
+        part: encoder.embed_split(loaded, *split, image_size, resize=resize, limit=limit)
+        for part, split in splits.items()
+    }
+    if model == "pca128":
+        pca = fit_pca(features["train"].features, 128, seed)
+        for part in features.values():
+            part.features = pca.transform(part.features)
+    seconds = time.perf_counter() - started
+
+    made_by = {"path": os.path.abspath(path), "sha256": encoder.digest(path)} if path else None
+    for name, part in features.items():
+        part.manifest |= {"model": model, "encoder": made_by}
+        if folder:
+            save(part, folder / f"{name}.npz")
+    tested, fitted = features["test"], features.get("train")
+    log.info("scoring %d x %d features", *tested.features.shape)
+    card = scorecard.score(
+        tested.features,
+        tested.labels,
+        fitted.features if fitted and classify else None,
+        fitted.labels if fitted and classify else None,
+        k=k,
+        neighbours=neighbours,
+        seed=seed,
+        repeats=repeats,
+    )
+    return {
+        "model": model,
+        "encoder": made_by,
+        "test": {"data": test, "split": test_split, "count": len(tested)},
+        "train": {"data": train or test, "split": train_split, "count": len(fitted)}
+        if fitted
+        else None,
+        "image_size": image_size,
+        **card,
+        "unreadable": test_source.unreadable | train_source.unreadable,
+        "seconds": {"features": seconds, **card["seconds"]},
+    }
+
+
+def _test_split(source: Source, split: str | None) -> str:
+    if split is not None:
+        return source.require(split)
+    labelled = [name for name in source.splits if name in source.labelled]
+    for usual in (*TEST_SPLITS, *(labelled if len(labelled) == 1 else ["all"])):
+        if usual in source.splits:
+            return usual
+    if len(source.splits) == 1:
+        return next(iter(source.splits))
+    raise InputError(
+        f"{source.name} has no test split: choose --test-split from {', '.join(source.splits)}"
+    )
+
+
+def _train_split(
+    source: Source, split: str | None, test_source: Source, test_split: str, *, labelled: bool
+) -> str | None:
+    """Choose the split to fit to; None where there is none and nothing needs one.
+
+    Raises:
+        InputError: the split is not there, shares images with the test, or lacks labels.
+    """
+    same = _place(source) == _place(test_source)
+
+    def seen(name: str) -> bool:
+        return same and (name == test_split or "all" in (name, test_split))
+
+    if split is not None:
+        source.require(split)
+        if labelled and split not in source.labelled:
+            raise InputError(f"{source.name} {split} has no labels for KNN to learn from")
+        if seen(split):
+            raise InputError(
+                f"--train-split {split} holds images of the test split {test_split}: "
+                "choose splits that have no image in common"
+            )
+        return split
+    if "train" in source.labelled and test_split in test_source.labelled and not seen("train"):
+        return "train"
+    if labelled:
+        return None
+    for name in ("train", UNLABELLED, *source.splits):
+        if name in source.splits and not seen(name):
+            return name
+    raise InputError(
+        f"pca128 is fitted to other images than those of the test, which {source.name} has not: "
+        "give --train"
+    )
+
+
+def _place(source: Source) -> str:
+    return os.path.realpath(source.location) if source.location else source.name
+
+
+def _common_size(source: Source) -> int | None:
+    shape = source.image_shape
+    return shape[0] if shape and shape[0] == shape[1] else None
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+    if not writable:
+        raise InputError(f"{folder} cannot be written: no permission")
+    return folder

@@ -1,0 +1,151 @@
+"""The scorecard of an encoder: which images it is fitted to, and which it is judged on."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+
+import kfeat
+from kfeat.data import pipeline
+from kfeat.errors import InputError
+from kfeat.scoring.features import load_features
+
+
+@pytest.mark.parametrize("model", ["pixels", "pca128"])
+def test_baselines_equal_scikit_learn_on_the_pixels(model, tmp_path):
+    """Fitted to train, judged on test: a mix-up of the two would be seen."""
+    source = kfeat.open_source("photos")
+    x, y = [], []
+    for split in ("train", "test"):
+        data = pipeline.load(source, split, 32, limit=300)
+        x.append(data.images.reshape(300, -1) / np.float32(255))
+        y.append(data.labels)
+    if model == "pca128":
+        pca = PCA(128, svd_solver="full").fit(x[0])
+        x = [pca.transform(points) for points in x]
+    expected = KNeighborsClassifier(5).fit(x[0], y[0]).score(x[1], y[1])
+    card = kfeat.score(model, "photos", image_size=32, limit=300, save_features=tmp_path)
+    assert card["classification"]["accuracy"] == pytest.approx(expected, abs=0.02)
+    assert card["test"]["count"] == card["train"]["count"] == 300
+    swapped = KNeighborsClassifier(5).fit(x[1], y[1]).score(x[0], y[0])
+    assert abs(swapped - expected) > 0.02
+    if model == "pixels":
+        for file, points, labels in zip(("train.npz", "test.npz"), x, y, strict=True):
+            kept = load_features(tmp_path / file)
+            np.testing.assert_array_equal(kept.features, points)
+            np.testing.assert_array_equal(kept.labels, labels)
+
+
+def saved_encoder(path):
+    """A SavedModel: the mean colour of an image."""
+    images = keras.Input((32, 32, 3))
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(images))
+    model.export(path, verbose=False)
+    return str(path)
+
+
+def test_an_encoder_is_fitted_to_train_and_judged_on_test(folder, tmp_path):
+    path = saved_encoder(tmp_path / "mean")
+    source = kfeat.open_source(str(folder))
+    options = {"k": 3, "save_features": tmp_path / "kept"}
+    card = kfeat.score(path, str(folder), **options)
+    x, y, ids = {}, {}, {}
+    for split in ("train", "test"):
+        data = pipeline.load(source, split, 32)
+        x[split], y[split] = data.images.mean((1, 2)), data.labels
+        ids[split] = [e["id"].decode() for e in source.dataset(split).as_numpy_iterator()]
+    for fit, judge in (("train", "test"), ("test", "train")):
+        expected = KNeighborsClassifier(5).fit(x[fit], y[fit]).score(x[judge], y[judge])
+        card = kfeat.score(path, str(folder), test_split=judge, train_split=fit, **options)
+        assert card["classification"]["accuracy"] == pytest.approx(expected)
+        assert card["train"]["split"] == fit and card["test"]["split"] == judge
+        kept = load_features(tmp_path / "kept" / "test.npz")
+        np.testing.assert_allclose(kept.features, x[judge], rtol=1e-5)
+        assert kept.ids.tolist() == ids[judge]
+        assert all((folder / name).is_file() for name in ids[judge])
+        assert kept.manifest["data"]["location"] == str(folder)
+        assert kept.manifest["data"]["split"] == judge
+        assert kept.manifest["encoder"] == card["encoder"]
+        again = kfeat.score_features(
+            tmp_path / "kept" / "test.npz", tmp_path / "kept" / "train.npz", k=3
+        )
+        for part in ("clustering", "classification", "features"):
+            assert again[part] == card[part]
+        assert json.loads(json.dumps(card)) == card
+
+
+def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp_path):
+    path = saved_encoder(tmp_path / "mean")
+    for test_split, train_split in (("test", "test"), ("train", "train")):
+        with pytest.raises(InputError, match="have no image in common"):
+            kfeat.score(path, str(folder), test_split=test_split, train_split=train_split)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    with pytest.raises(InputError, match="have no image in common"):
+        kfeat.score(path, str(folder), train=str(link), train_split="test")
+    other = tmp_path / "other"
+    shutil.copytree(folder / "train", other / "train")
+    (other / "train" / "coffee").rename(other / "train" / "tea")
+    with pytest.raises(InputError, match="have different classes"):
+        kfeat.score(path, str(folder), train=str(other), k=3)
+    for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            kfeat.score(path, "no such data", **option)
+
+
+def test_pca128_learns_from_images_without_labels(photographs, tmp_path):
+    root = tmp_path / "pictures"
+    for n, image in enumerate(np.concatenate([photographs[0], photographs[0][:, ::-1]])):
+        place = root / ("val" if n % 6 == 0 else "unlabelled")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{n}.png")
+    card = kfeat.score("pca128", str(root), k=3)
+    assert (card["test"]["split"], card["train"]["split"]) == ("val", "unlabelled")
+    assert card["features"] == {"count": 40, "dim": 128}
+    assert card["classification"]["accuracy"] is None
+    with pytest.raises(InputError, match="fitted to other images than those of the test"):
+        kfeat.score("pca128", str(root / "val"), k=3)
+
+
+def test_unreadable_images_beyond_the_limit_are_not_reported(photographs, tmp_path):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for n, image in enumerate(photographs[0][:30]):
+        Image.fromarray(image).save(root / f"{n}.png")
+    order = [
+        e["id"].decode()
+        for e in kfeat.open_source(str(root)).dataset("unlabelled").as_numpy_iterator()
+    ]
+    for name in (order[3], order[12]):
+        (root / name).write_bytes(b"broken")
+    card = kfeat.score("pixels", str(root), k=3, limit=10, image_size=16)
+    assert card["test"]["count"] == 9
+    assert list(card["unreadable"]) == [str(root / order[3])]
+
+
+def test_a_keras_model_that_is_no_encoder_is_refused(tmp_path):
+    class Own(keras.Model):
+        def call(self, images):
+            return images[:, 0, 0]
+
+    images = keras.Input((32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    for name, model, words in [
+        ("two", keras.Model(images, [pooled, pooled * 2]), "one input and one output"),
+        ("own", Own(), "cannot be loaded as a Keras model|one input and one output"),
+        ("unbuilt", keras.Sequential([keras.layers.Flatten()]), "one input and one output"),
+    ]:
+        if name == "own":
+            model(tf.zeros([1, 32, 32, 3]))
+        path = tmp_path / f"{name}.keras"
+        model.save(path)
+        with pytest.raises(InputError, match=words):
+            kfeat.score(str(path), "photos", limit=20)
+    keras.Model(images, {"vectors": pooled}).save(tmp_path / "named.keras")
+    assert kfeat.score(str(tmp_path / "named.keras"), "photos", limit=20)["features"]["dim"] == 3
