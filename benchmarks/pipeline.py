@@ -40,6 +40,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="cae1")
+    parser.add_argument("--recipe", help="whose precision and optimiser to take")
     parser.add_argument("--data", help="a folder of images")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -49,8 +50,6 @@ def main() -> None:
     a = parser.parse_args()
     logging.getLogger("kfeat").setLevel(logging.ERROR)
 
-    import importlib
-
     import numpy as np
     import tensorflow as tf
 
@@ -58,10 +57,11 @@ def main() -> None:
     from kfeat.data import pipeline
     from kfeat.data.catalog import default_split
     from kfeat.models import catalog
-    from kfeat.training.fit import optimizer
+    from kfeat.training.fit import compiled
 
     recipe = compose(
         a.model,
+        a.recipe,
         image_size=a.image_size,
         batch_size=a.batch_size,
         epochs=a.epochs,
@@ -70,7 +70,6 @@ def main() -> None:
         data=a.data or "photos",
     )
     encoder = catalog.find(a.model)
-    objective = importlib.import_module(f"kfeat.training.{encoder.objective}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = a.data or str(write_files(Path(temporary)))
         source = open_source(folder)
@@ -97,9 +96,7 @@ def main() -> None:
         images, targets = zip(*files, strict=True)
         memory = tf.data.Dataset.from_tensor_slices((tf.stack(images), tf.stack(targets)))
 
-        graph = catalog.build_graph(a.model, a.image_size)
-        model, compilation = objective.prepare(graph, len(source.class_names or ()), 0.0)
-        model.compile(optimizer=optimizer(recipe, steps), **compilation)
+        _, model = compiled(recipe, len(source.class_names or ()), steps)
         initial = model.get_weights()
 
         def fit(dataset):
@@ -120,6 +117,7 @@ def main() -> None:
     pairs = list(zip(seconds["memory"], seconds["files"], seconds["decoding"], strict=True))
     result = {
         "model": a.model,
+        "precision": recipe.precision,
         "image_size": a.image_size,
         "batch_size": a.batch_size,
         "epochs": a.epochs,
@@ -135,7 +133,7 @@ def main() -> None:
         print(json.dumps(result))
     else:
         rates = result["images_per_second"]
-        print(f"{a.model}, {a.image_size} pixels, batch {a.batch_size}, {a.epochs} epochs")
+        print(f"{a.model} in {recipe.precision}, {a.image_size} pixels, batch {a.batch_size}")
         print(f"fit on batches in memory  {rates['memory']:8.1f} images/s")
         print(f"fit on files              {rates['files']:8.1f} images/s")
         print(f"decoding                  {rates['decoding']:8.1f} images/s")

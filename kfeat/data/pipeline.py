@@ -270,9 +270,10 @@ def augment(images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: 
     count, size = images.shape[:2]
     mirrored = rng.random((count, 1)) < 0.5
     offsets = rng.integers(-shift, shift + 1, (2, count, 1))
-    rows, columns = np.arange(size) + offsets
-    rows, columns = (np.where(i < 0, -1 - i, i) for i in (rows, columns))
-    rows, columns = (np.where(i >= size, 2 * size - 1 - i, i) for i in (rows, columns))
-    if flip:
-        columns = np.where(mirrored, columns[:, ::-1], columns)
-    return images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    edges = ((0, 0), (shift, shift), (shift, shift), (0, 0))
+    padded = np.pad(images, edges, "symmetric") if shift else images
+    out = np.empty_like(images)
+    for n, (top, left) in enumerate(shift + offsets[:, :, 0].T):
+        cut = padded[n, top : top + size, left : left + size]
+        out[n] = cut[:, ::-1] if flip and mirrored[n, 0] else cut
+    return out

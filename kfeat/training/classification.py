@@ -6,9 +6,6 @@ from typing import Any
 
 import keras
 
-MONITOR = "val_loss"
-"""The quantity that is lowest at the best epoch."""
-
 
 def prepare(
     graph: keras.Model, class_count: int, label_smoothing: float

@@ -196,13 +196,10 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
 
 def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
     import keras
-    import tensorflow as tf
 
     from kfeat.serving import export
 
     started = time.perf_counter()
-    encoder = catalog.find(recipe.model)
-    objective = importlib.import_module(f"kfeat.training.{encoder.objective}")
     (output / "cache").mkdir(exist_ok=True)
     data = pipeline.load(
         source,
@@ -213,7 +210,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         memory_limit=recipe.memory_limit,
         cache_dir=output / "cache",
     )
-    if not encoder.supervised:
+    if not catalog.find(recipe.model).supervised:
         data.labels = None
     shuffled = np.random.default_rng(recipe.seed).permutation(len(data))
     held_out = round(recipe.validation * len(data))
@@ -235,19 +232,8 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         steps,
     )
 
-    tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(recipe.seed)
-    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[recipe.precision]
-    keras.config.set_dtype_policy(policy)
-    graph = catalog.build_graph(recipe.model, recipe.image_size)
-    keras.config.set_dtype_policy("float32")
-    model, compilation = objective.prepare(
-        graph, len(source.class_names or ()), recipe.label_smoothing
-    )
-    model.compile(optimizer=optimizer(recipe, steps), jit_compile=False, **compilation)
-    model.optimizer.build(model.trainable_variables)
-
-    checkpoints = Checkpoints(output, objective.MONITOR if held_out else "loss")
+    graph, model = compiled(recipe, len(source.class_names or ()), steps)
+    checkpoints = Checkpoints(output, "val_loss" if held_out else "loss")
     first_epoch = checkpoints.restore(model, len(data))
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
@@ -310,6 +296,34 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - checkpoints.started, 1),
         "versions": export.software(),
     }
+
+
+def compiled(recipe: Recipe, class_count: int, steps: int) -> tuple[keras.Model, keras.Model]:
+    """Make what a training fits, from the recipe's seed on.
+
+    Args:
+        recipe: the recipe.
+        class_count: classes of the data set; 0 without labels.
+        steps: steps an epoch.
+
+    Returns:
+        The whole graph of the encoder, and the compiled model that trains it, its optimiser
+        built.
+    """
+    import keras
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(recipe.seed)
+    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[recipe.precision]
+    keras.config.set_dtype_policy(policy)
+    graph = catalog.build_graph(recipe.model, recipe.image_size)
+    keras.config.set_dtype_policy("float32")
+    objective = importlib.import_module(f"kfeat.training.{catalog.find(recipe.model).objective}")
+    model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
+    model.compile(optimizer=optimizer(recipe, steps), jit_compile=False, **compilation)
+    model.optimizer.build(model.trainable_variables)
+    return graph, model
 
 
 def portable(model: keras.Model) -> keras.Model:

@@ -7,9 +7,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-MONITOR = "val_loss"
-"""The quantity that is lowest at the best epoch."""
-
 
 def mean_squared_error(images: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
     """Mean squared error of images in [0, 255], on the scale of images in [0, 1].
