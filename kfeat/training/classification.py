@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+LOSS = "cross-entropy"
 MONITOR = "val_loss"
 """The quantity that is lowest at the best epoch."""
 

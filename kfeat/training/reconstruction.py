@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+LOSS = "mean squared error"
 MONITOR = "val_loss"
 """The quantity that is lowest at the best epoch."""
 
