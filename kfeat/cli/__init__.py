@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "Export a trained encoder as a SavedModel.",
     "score": "Score the features of an encoder.",
     "data": "List, show and add data sets.",
+    "models": "List and show the encoders.",
 }
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 FEATURE_SIZE = 128
+"""Length of the feature vector of every encoder here."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Encoder:
 
 ENCODERS = {
     "cae1": Encoder("cae:cae1", "reconstruction", 32, 32, "Masci et al. 2011"),
+    "cae2": Encoder("cae:cae2", "reconstruction", 16, 16, "Masci et al. 2011, Guo et al. 2017"),
+    "cae3": Encoder("cae:cae3", "reconstruction", 16, 16, "Blanco-Mallo et al. 2020"),
+    "unet": Encoder("unet:unet", "reconstruction", 32, 32, "Ronneberger et al. 2015"),
     "resnet18": Encoder("resnet:resnet18", "classification", 32, 1, "He et al. 2016"),
 }
 

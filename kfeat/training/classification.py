@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+LOSS = "cross-entropy"
+
 
 def prepare(
     graph: keras.Model, class_count: int, label_smoothing: float

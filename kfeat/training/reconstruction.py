@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+LOSS = "mean squared error"
+
 
 def mean_squared_error(images: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
     """Mean squared error of images in [0, 255], on the scale of images in [0, 1].

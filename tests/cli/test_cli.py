@@ -158,6 +158,12 @@ BAD = {
     "recipe key": (["train", "cae1", "--recipe", "BAD.toml"], "did you mean 'epochs'"),
     "recipe value": (["train", "cae1", "--set", "epochs=few"], "epochs must be a whole number"),
     "image size": (["train", "cae1", "--image-size", "100"], "cannot take images of 100 pixels"),
+    "unknown model to show": (["models", "show", "uent"], "did you mean 'unet'"),
+    "image size to show": (
+        ["models", "show", "cae3", "--image-size", "40"],
+        "cae3 cannot take images of 40 pixels: image_size must be a multiple of 16",
+    ),
+    "models show as JSON": (["models", "--json", "show", "cae1"], "--json does not go with show"),
     "features with NaN": (["score", "--features", "NAN.npz"], "hold NaN or infinite values"),
     "other label count": (["score", "--features", "SHORT.npz"], "19 labels for 20 rows"),
     "k too large": (["score", "--features", "FINE.npz", "--k", "21"], "more clusters than the 20"),
