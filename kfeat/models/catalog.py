@@ -43,6 +43,8 @@ class Encoder:
 ENCODERS = {
     "cae1": Encoder("cae:cae1", "reconstruction", 32, 32, "Masci et al. 2011"),
     "resnet18": Encoder("resnet:resnet18", "classification", 32, 1, "He et al. 2016"),
+    "resnet34": Encoder("resnet:resnet34", "classification", 32, 1, "He et al. 2016"),
+    "resnet50": Encoder("resnet:resnet50", "classification", 32, 1, "He et al. 2016"),
 }
 
 
