@@ -15,6 +15,7 @@ import click
 @click.option("--split", help="Its split to learn from.")
 @click.option("--recipe", metavar="FILE", help="Recipe file, or the name of one of kfeat's own.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option("--weights", metavar="W", help="What to start from: imagenet, none, RUN or FILE.")
 @click.option("--image-size", type=int, help="Side of the images in pixels.")
 @click.option("--epochs", type=int, help="Passes over the images.")
 @click.option("--batch-size", type=int, help="Images a step.")
@@ -44,7 +45,8 @@ def command(
     kfeat train cae1
     kfeat train cae1 --data photos --epochs 5
     kfeat train resnet18 --data ~/pictures --image-size 128 --output runs/pictures
-    kfeat train resnet18 --data cifar10 --set learning_rate=0.05 --set shift=4
+    kfeat train resnet18 --data cifar10 --weights runs/pictures --set features=renew
+    kfeat train resnet18 --data cifar10 --weights none --set learning_rate=0.05
     """
     from kfeat.training import recipe as recipes
 

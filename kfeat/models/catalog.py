@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError, nearest
@@ -47,6 +48,8 @@ ENCODERS = {
     "cae3": Encoder("cae:cae3", "reconstruction", 16, 16, "Blanco-Mallo et al. 2020"),
     "unet": Encoder("unet:unet", "reconstruction", 32, 32, "Ronneberger et al. 2015"),
     "resnet18": Encoder("resnet:resnet18", "classification", 32, 1, "He et al. 2016"),
+    "resnet34": Encoder("resnet:resnet34", "classification", 32, 1, "He et al. 2016"),
+    "resnet50": Encoder("resnet:resnet50", "classification", 32, 1, "He et al. 2016"),
 }
 
 
@@ -85,20 +88,29 @@ def build_graph(name: str, image_size: int) -> keras.Model:
     return getattr(importlib.import_module(f"kfeat.models.{module}"), function)(image_size)
 
 
-def build(name: str, image_size: int) -> keras.Model:
-    """Build an encoder with random weights.
+def build(name: str, image_size: int, weights: str | Path | None = None) -> keras.Model:
+    """Build an encoder.
 
     Args:
         name: one of `ENCODERS`.
         image_size: side S of the square images in pixels.
+        weights: None or ``"none"`` for random ones; ``"imagenet"``, or a path, see
+            `kfeat.models.weights.load`. ImageNet's and torchvision's have no 128-d feature
+            layer: it stays random.
 
     Returns:
         A functional model: float32 [N, S, S, 3] in [0, 255] -> float32 [N, 128].
 
     Raises:
-        InputError: unknown name, or a size that the encoder cannot take.
+        InputError: unknown name, a size that the encoder cannot take, or weights that cannot be
+            had, read or fitted in.
     """
-    return cut(build_graph(name, image_size))
+    encoder = cut(build_graph(name, image_size))
+    if weights not in (None, "none"):
+        from kfeat.models.weights import load
+
+        load(encoder, str(weights))
+    return encoder
 
 
 def cut(graph: keras.Model) -> keras.Model:

@@ -8,6 +8,8 @@ network (padding, batch-norm epsilon and momentum included), so that its publish
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
@@ -34,10 +36,29 @@ def resnet18(image_size: int, feature_size: int = 128, name: str = "resnet18") -
         `GlobalAveragePooling2D` layer gives the 512 pooled features; a linear dense layer,
         ``features``, reads the vector off them.
     """
-    return _resnet(image_size, (2, 2, 2, 2), feature_size, name)
+    return _resnet(image_size, _basic_block, (2, 2, 2, 2), feature_size, name)
 
 
-def _resnet(image_size: int, depths: tuple[int, ...], feature_size: int, name: str) -> keras.Model:
+def resnet34(image_size: int, feature_size: int = 128, name: str = "resnet34") -> keras.Model:
+    """Build a ResNet34 encoder with random weights: as `resnet18`, with twice the blocks."""
+    return _resnet(image_size, _basic_block, (3, 4, 6, 3), feature_size, name)
+
+
+def resnet50(image_size: int, feature_size: int = 128, name: str = "resnet50") -> keras.Model:
+    """Build a ResNet50 encoder with random weights.
+
+    As `resnet34`, with bottleneck blocks in place of the basic ones, and so 2048 pooled features.
+    """
+    return _resnet(image_size, _bottleneck_block, (3, 4, 6, 3), feature_size, name)
+
+
+def _resnet(
+    image_size: int,
+    residual_block: Callable[[keras.KerasTensor, int, int, str], keras.KerasTensor],
+    depths: tuple[int, ...],
+    feature_size: int,
+    name: str,
+) -> keras.Model:
     images = keras.Input((image_size, image_size, 3), name="images")
     x = layers.Rescaling(
         scale=[1 / (255 * s) for s in STANDARD_DEVIATION],
@@ -52,7 +73,7 @@ def _resnet(image_size: int, depths: tuple[int, ...], feature_size: int, name: s
         filters = 64 * 2 ** (stage - 1)
         for block in range(depth):
             stride = 2 if stage > 1 and block == 0 else 1
-            x = _basic_block(x, filters, stride, f"stage{stage}_block{block + 1}")
+            x = residual_block(x, filters, stride, f"stage{stage}_block{block + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     features = layers.Dense(feature_size, dtype="float32", name="features")(x)
     return keras.Model(images, features, name=name)
@@ -62,8 +83,23 @@ def _basic_block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> 
     y = _conv_bn(x, filters, 3, stride, f"{name}_1")
     y = layers.ReLU(name=f"{name}_1_relu")(y)
     y = _conv_bn(y, filters, 3, 1, f"{name}_2")
-    if stride > 1 or x.shape[-1] != filters:
-        x = _conv_bn(x, filters, 1, stride, f"{name}_shortcut")
+    return _add(x, y, stride, name)
+
+
+def _bottleneck_block(
+    x: keras.KerasTensor, filters: int, stride: int, name: str
+) -> keras.KerasTensor:
+    y = _conv_bn(x, filters, 1, 1, f"{name}_1")
+    y = layers.ReLU(name=f"{name}_1_relu")(y)
+    y = _conv_bn(y, filters, 3, stride, f"{name}_2")
+    y = layers.ReLU(name=f"{name}_2_relu")(y)
+    y = _conv_bn(y, 4 * filters, 1, 1, f"{name}_3")
+    return _add(x, y, stride, name)
+
+
+def _add(x: keras.KerasTensor, y: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
+    if x.shape != y.shape:
+        x = _conv_bn(x, y.shape[-1], 1, stride, f"{name}_shortcut")
     y = layers.Add(name=f"{name}_add")([y, x])
     return layers.ReLU(name=f"{name}_relu")(y)
 

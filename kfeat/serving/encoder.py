@@ -15,6 +15,7 @@ from kfeat.data import pipeline
 from kfeat.data.source import Source
 from kfeat.errors import InputError, nearest
 from kfeat.models import catalog
+from kfeat.models.weights import load_keras
 from kfeat.progress import progress
 from kfeat.scoring.features import Features
 from kfeat.serving import export
@@ -132,7 +133,7 @@ def load(path: Path) -> Encoder:
 def _keras(path: Path) -> tuple[tuple, tf.DType, Callable]:
     import tensorflow as tf
 
-    model = export.load_keras(path)
+    model = load_keras(path)
     images = model.inputs[0]
 
     def call(batch: tf.Tensor) -> tf.Tensor:

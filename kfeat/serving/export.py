@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError
+from kfeat.models.weights import load_keras
 
 if TYPE_CHECKING:
     import keras
@@ -49,36 +50,6 @@ def weights_digest(model: keras.Model) -> str:
         found.update(f"{weight.dtype} {weight.shape}".encode())
         found.update(weight.tobytes())
     return found.hexdigest()
-
-
-def load_keras(path: Path) -> keras.Model:
-    """Load a ``.keras`` file in Keras's safe mode: no code from the file is run.
-
-    Raises:
-        InputError: it cannot be read as one, or has not one input and one output.
-    """
-    import keras
-
-    import kfeat.models.layers  # noqa: F401  registers the layers that the file may name
-
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged file makes the loader stumble in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be loaded as a Keras model: {reason[:300]}") from None
-    if len(_tensors(model, "inputs")) != 1 or len(_tensors(model, "outputs")) != 1:
-        raise InputError(
-            f"{path} is no model of one input and one output: build it with keras.Model(images, "
-            "features)"
-        )
-    return model
-
-
-def _tensors(model: keras.Model, which: str) -> list:
-    try:
-        return getattr(model, which) or []
-    except (AttributeError, ValueError):  # a subclassed or unbuilt model has none
-        return []
 
 
 def export(

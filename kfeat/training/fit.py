@@ -24,8 +24,9 @@ from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
-from kfeat.models import catalog
+from kfeat.models import catalog, weights
 from kfeat.progress import progress
+from kfeat.training import finetune
 from kfeat.training import recipe as recipes
 from kfeat.training.recipe import Recipe
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger("kfeat")
+
+UNDECAYED = ["gamma", "beta", "bias"]
+"""Names of the variables that have no weight decay."""
 
 
 def train(
@@ -73,6 +77,8 @@ def train(
     from kfeat.serving import export
 
     output = Path(output)
+    if recipe.weights not in ("none", "imagenet") and not _begun(output):
+        weights.locate(recipe.weights)
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
     supervised = catalog.find(recipe.model).supervised
     split = recipe.split or default_split(source, labelled=supervised)
@@ -194,12 +200,18 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     return json.loads(results.read_text()) if results.exists() else None
 
 
+def _begun(output: Path) -> bool:
+    """Whether a run has learnt anything: it needs no weights to start from any more."""
+    return (output / "results.json").exists() or any((output / "checkpoints").glob("epoch-*"))
+
+
 def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
     import keras
 
     from kfeat.serving import export
 
     started = time.perf_counter()
+    pretrained, origin = (None, {}) if _begun(output) else finetune.start(recipe)
     (output / "cache").mkdir(exist_ok=True)
     data = pipeline.load(
         source,
@@ -232,8 +244,9 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         steps,
     )
 
-    graph, model = compiled(recipe, len(source.class_names or ()), steps)
+    graph, model = compiled(recipe, len(source.class_names or ()), steps, pretrained)
     checkpoints = Checkpoints(output, "val_loss" if held_out else "loss")
+    checkpoints.weights = origin
     first_epoch = checkpoints.restore(model, len(data))
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
@@ -290,6 +303,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             "validation": len(validation),
             "unreadable": data.unreadable,
         },
+        "weights": checkpoints.weights,
         "epochs": recipe.epochs,
         "best": best,
         "parameters": graph.count_params(),
@@ -298,13 +312,16 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
     }
 
 
-def compiled(recipe: Recipe, class_count: int, steps: int) -> tuple[keras.Model, keras.Model]:
+def compiled(
+    recipe: Recipe, class_count: int, steps: int, pretrained: keras.Model | None = None
+) -> tuple[keras.Model, keras.Model]:
     """Make what a training fits, from the recipe's seed on.
 
     Args:
         recipe: the recipe.
         class_count: classes of the data set; 0 without labels.
         steps: steps an epoch.
+        pretrained: the encoder to start from; None for random weights.
 
     Returns:
         The whole graph of the encoder, and the compiled model that trains it, its optimiser
@@ -321,7 +338,9 @@ def compiled(recipe: Recipe, class_count: int, steps: int) -> tuple[keras.Model,
     keras.config.set_dtype_policy("float32")
     objective = importlib.import_module(f"kfeat.training.{catalog.find(recipe.model).objective}")
     model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
-    model.compile(optimizer=optimizer(recipe, steps), jit_compile=False, **compilation)
+    made = optimizer(recipe, steps)
+    finetune.prepare(graph, recipe, pretrained, made, UNDECAYED)
+    model.compile(optimizer=made, jit_compile=False, **compilation)
     model.optimizer.build(model.trainable_variables)
     return graph, model
 
@@ -372,15 +391,16 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         case "adamw":
             made = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     if decay_rate and recipe.optimizer != "adam":
-        made.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        made.exclude_from_weight_decay(var_names=UNDECAYED)
     return made
 
 
 class Checkpoints:
     """A run's checkpoints: the last whole epoch, and the best one.
 
-    ``history`` holds the figures of each epoch; ``started`` is when the run began on the clock
-    of `time.perf_counter`, the ``seconds`` of earlier processes counted in.
+    ``weights`` says where the initial weights came from; ``history`` holds the figures of each
+    epoch; ``started`` is when the run began on the clock of `time.perf_counter`, the ``seconds``
+    of earlier processes counted in.
 
     ``checkpoints/epoch-<n>/`` holds weights, the optimiser's state and the history after
     epoch n; it appears whole, by a rename. ``checkpoints/best.weights.h5`` is written before
@@ -391,6 +411,7 @@ class Checkpoints:
         self.folder = output / "checkpoints"
         self.csv = output / "history.csv"
         self.monitor = monitor
+        self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.started = 0.0
@@ -414,6 +435,7 @@ class Checkpoints:
                 f"{images}: bring the data back or start anew in another --output"
             )
         self.history, self.seconds = state["history"], state["seconds"]
+        self.weights = state["weights"]
         self.write_csv()
         return len(self.history)
 
@@ -434,7 +456,12 @@ class Checkpoints:
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
         seconds = time.perf_counter() - self.started
-        state = {"images": self.images, "seconds": seconds, "history": self.history}
+        state = {
+            "images": self.images,
+            "weights": self.weights,
+            "seconds": seconds,
+            "history": self.history,
+        }
         (temporary / "state.json").write_text(json.dumps(state))
         before = list(self.folder.glob("epoch-*"))
         temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from kfeat.data.pipeline import RESIZES
 from kfeat.errors import InputError, nearest
-from kfeat.models import catalog
+from kfeat.models import catalog, weights
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Recipe:
         warmup_epochs: epochs in which the learning rate rises linearly from 0.
         weight_decay: decoupled weight decay, on kernels only (SGD and AdamW).
         label_smoothing: of the cross-entropy; classification only.
+        weights: what to start from: ``"none"`` (random weights), ``"imagenet"``, or the path of
+            a run, of a ``.keras``, ``.safetensors`` or ``.pth`` file.
+        features: ``"keep"`` the feature layer that the weights bring, or ``"renew"`` it: start
+            it at random. ImageNet's and torchvision's weights bring none.
+        freeze_batch_norm: batch normalisation whose weights were brought keeps them all, its
+            moving statistics and its scale and offset, and normalises by them in training too.
+        backbone_multiplier: the layers whose weights were brought learn at so many times
+            ``learning_rate`` (and its schedule); the others, new ones, at ``learning_rate``.
         precision: ``"float32"`` or ``"bfloat16"`` (weights stay float32).
         memory_limit: GiB of decoded images held in memory; more go to a file in the run.
     """
@@ -62,6 +70,10 @@ class Recipe:
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    weights: str = "none"
+    features: str = "keep"
+    freeze_batch_norm: bool = False
+    backbone_multiplier: float = 1.0
     precision: str = "float32"
     memory_limit: float = 4.0
 
@@ -77,6 +89,7 @@ _CHOICES = {
     "resize": RESIZES,
     "optimizer": ("sgd", "adam", "adamw"),
     "schedule": ("cosine", "constant"),
+    "features": ("keep", "renew"),
     "precision": ("float32", "bfloat16"),
 }
 _BOUNDS = {
@@ -91,6 +104,7 @@ _BOUNDS = {
     "warmup_epochs": (0, 1e6),
     "weight_decay": (0, 1e3),
     "label_smoothing": (0, 0.99),
+    "backbone_multiplier": (0, 1e3),
     "memory_limit": (0, 1e6),
 }
 
@@ -209,6 +223,7 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
         )
+    weights.check(recipe.weights, model)
     if recipe.label_smoothing and not encoder.supervised:
         raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
     return recipe

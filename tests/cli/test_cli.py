@@ -157,6 +157,14 @@ BAD = {
     ),
     "recipe key": (["train", "cae1", "--recipe", "BAD.toml"], "did you mean 'epochs'"),
     "recipe value": (["train", "cae1", "--set", "epochs=few"], "epochs must be a whole number"),
+    "no ImageNet weights": (
+        ["train", "cae1", "--weights", "imagenet"],
+        "weights imagenet: only resnet18, resnet34, resnet50 take",
+    ),
+    "missing weights": (
+        ["train", "resnet18", "--data", "FOLDER", "--weights", "runs/7"],
+        "weights runs/7: no such file or folder: give imagenet, none, a run",
+    ),
     "image size": (["train", "cae1", "--image-size", "100"], "cannot take images of 100 pixels"),
     "unknown model to show": (["models", "show", "uent"], "did you mean 'unet'"),
     "image size to show": (

@@ -62,15 +62,25 @@ def test_unknown_name_names_the_nearest():
         catalog.find("resnet81")
 
 
-def test_resnet18_is_the_published_one():
-    encoder = catalog.build("resnet18", 96)
+@pytest.mark.parametrize(
+    "name, parameters, pooled, convolutions, strided_kernels",
+    [
+        ("resnet18", 11_689_512, 512, 20, {7: 1, 3: 3, 1: 3}),
+        ("resnet34", 21_797_672, 512, 36, {7: 1, 3: 3, 1: 3}),
+        ("resnet50", 25_557_032, 2048, 53, {7: 1, 3: 3, 1: 3}),
+    ],
+)
+def test_resnets_are_the_published_ones(name, parameters, pooled, convolutions, strided_kernels):
+    """``parameters`` are torchvision's, which end in a head of 1000 classes."""
+    encoder = catalog.build(name, 96)
     trainable = sum(int(np.prod(w.shape)) for w in encoder.trainable_weights)
-    # torchvision's resnet18 has 11,689,512 parameters, 513,000 of them in its head.
-    assert trainable == 11_689_512 - 513_000 + 512 * 128 + 128
+    assert trainable == parameters - 1000 * (pooled + 1) + 128 * (pooled + 1)
     pools = [x for x in encoder.layers if isinstance(x, keras.layers.GlobalAveragePooling2D)]
-    assert [p.output.shape for p in pools] == [(None, 512)]
-    strides = [x.strides for x in encoder.layers if isinstance(x, keras.layers.Conv2D)]
-    assert len(strides) == 20 and strides.count((2, 2)) == 1 + 2 * 3
+    assert [p.output.shape for p in pools] == [(None, pooled)]
+    found = [x for x in encoder.layers if isinstance(x, keras.layers.Conv2D)]
+    assert len(found) == convolutions
+    strided = [x.kernel_size[0] for x in found if x.strides == (2, 2)]
+    assert {size: strided.count(size) for size in strided} == strided_kernels
 
 
 def test_cae1_features_are_quadrant_means_of_the_bottleneck(photographs):

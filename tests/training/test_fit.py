@@ -23,7 +23,7 @@ KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
 
 def recipe(model, folder, **changes):
     options = {"image_size": 32, "epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
-    options |= {"optimizer": "adamw", "warmup_epochs": 0.0} | changes
+    options |= {"optimizer": "adamw", "warmup_epochs": 0.0, "weights": "none"} | changes
     return compose(model, data=str(folder), **options)
 
 
