@@ -95,6 +95,7 @@ def main() -> None:
         files, steps, _ = batches()
         images, targets = zip(*files, strict=True)
         memory = tf.data.Dataset.from_tensor_slices((tf.stack(images), tf.stack(targets)))
+        memory = memory.with_options(files.options())
 
         _, model = compiled(recipe, len(source.class_names or ()), steps)
         initial = model.get_weights()

@@ -252,7 +252,12 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
         labels[0].set_shape((batch_size,))
         return images, labels[0]
 
-    return positions.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+    options = tf.data.Options()
+    # Nothing is left to tune, and an iterator with a tuner may not end before the tuner next
+    # wakes up, which it does at ever longer intervals, up to a minute.
+    options.autotune.enabled = False
+    batches = positions.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+    return batches.with_options(options)
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: int) -> np.ndarray:
