@@ -1,8 +1,5 @@
-import _thread
 import hashlib
 import json
-import threading
-import time
 
 import keras
 import numpy as np
@@ -101,7 +98,7 @@ def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-7)
 
 
-def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_path):
+def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_path, monkeypatch):
     """A run is a source for another image size; --resume needs it no more, to the bit."""
     options = {"data": str(folder), "batch_size": 16, "learning_rate": 1e-2}
     first = train(
@@ -127,14 +124,16 @@ def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_pat
 
     cut = tmp_path / "cut"
 
-    def interrupt():
-        while not (cut / "checkpoints" / "epoch-000001").exists():
-            time.sleep(0.001)
-        _thread.interrupt_main()
+    save = fit.Checkpoints.save
 
-    threading.Thread(target=interrupt, daemon=True).start()
+    def save_and_interrupt(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.Checkpoints, "save", save_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(compose("cae1", **options), cut, home=tmp_path)
+    monkeypatch.undo()
     assert not (cut / "results.json").exists()
     source.unlink()
     (tmp_path / "a" / "recipe.toml").unlink()
