@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from kfeat.errors import InputError
+from kfeat.models.convolution import convolve
 
 if keras.backend.backend() != "tensorflow":
     raise InputError(
@@ -78,3 +79,45 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return outputs
+
+
+@keras.saving.register_keras_serializable(package="kfeat")
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D`, whose kernel learns by multiplying matrices where that is faster.
+
+    Outputs and gradients are those of Keras's own layer; arguments are the same. On a processor,
+    oneDNN's gradient of a kernel is slow where there are many channels, and small maps with
+    them, as in the later stages of a network, and for kernels of 1x1; see
+    `kfeat.models.convolution.kernel_gradient`. On a GPU, and where the product does not apply
+    (groups, dilation, channels first), Keras's own code runs.
+
+    Input and output: float32, float16 or bfloat16 [N, H, W, C].
+    """
+
+    SMALLEST: ClassVar = {"bfloat16": 2**14, "float32": 2**15}
+    """By type, from how many weights on, at each position of a kernel larger than 1x1, the
+    products are faster."""
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Convolve ``inputs``, for a gradient to be asked for if ``training``."""
+        if not (training and self._multiplies(inputs)):
+            return super().call(inputs)
+        kernel = tf.convert_to_tensor(self.kernel)
+        outputs = convolve(inputs, kernel, self.strides, self.padding)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return self.activation(outputs)
+
+    def _multiplies(self, inputs: tf.Tensor) -> bool:
+        if self.kernel_size != (1, 1):
+            weights = inputs.shape[3] * self.filters
+            if weights < self.SMALLEST.get(inputs.dtype.name, float("inf")):
+                return False
+        return (
+            self.data_format == "channels_last"
+            and self.padding in ("valid", "same")
+            and self.dilation_rate == (1, 1)
+            and self.groups == 1
+            and None not in inputs.shape[1:]
+            and not tf.config.list_physical_devices("GPU")
+        )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from kfeat.models.layers import BatchNormalization
+from kfeat.models.layers import BatchNormalization, Conv2D
 
 STRIDE = 32
 """Factor between the side of the image and that of the last feature map."""
@@ -112,7 +112,7 @@ def _conv_bn(
         # "same" would pad an even image on one side only; torchvision pads both.
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    x = layers.Conv2D(
+    x = Conv2D(
         filters,
         kernel_size,
         stride,

@@ -1,0 +1,80 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfeat.models.convolution import convolve
+from kfeat.models.layers import Conv2D
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.sampled_from(["valid", "same"]),
+    seed=st.integers(0, 2**16),
+)
+def test_equals_tensorflow_in_outputs_and_gradients(sides, kernel, strides, padding, seed):
+    if padding == "valid":
+        kernel = tuple(map(min, kernel, sides))
+    rng = np.random.default_rng(seed)
+    x = tf.constant(rng.normal(size=(2, *sides, 3)), tf.float32)
+    w = tf.constant(rng.normal(size=(*kernel, 3, 4)), tf.float32)
+    results = []
+    for function in (lambda *a: tf.nn.conv2d(*a[:3], a[3].upper()), convolve):
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = function(x, w, strides, padding)
+            loss = tf.reduce_sum(y * tf.cos(tf.range(tf.size(y), dtype=tf.float32)[-1] + y))
+        results.append([y, *tape.gradient(loss, [x, w])])
+    for theirs, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+@pytest.mark.parametrize(
+    ("size", "channels", "options"),
+    [
+        (6, 256, {"filters": 128, "kernel_size": 3, "padding": "same", "use_bias": False}),
+        (8, 256, {"filters": 256, "kernel_size": 3, "strides": 2, "activation": "relu"}),
+        (5, 24, {"filters": 16, "kernel_size": 1, "strides": 2, "use_bias": False}),
+    ],
+)
+def test_layer_learns_by_products_what_keras_learns(size, channels, options, dtype, tolerance):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(4, size, size, channels)), tf.float32)
+    results, operations = [], []
+    for kind in (keras.layers.Conv2D, Conv2D):
+        keras.utils.set_random_seed(1)
+        layer = kind(dtype=dtype, **options)
+        layer.build(x.shape)
+        compute = tf.cast(x, layer.compute_dtype)
+        variables = [v.value for v in layer.trainable_variables]
+
+        @tf.function
+        def step(layer=layer, compute=compute, variables=variables):
+            with tf.GradientTape() as tape:
+                tape.watch(compute)
+                y = layer(compute, training=True)
+                loss = tf.reduce_sum(tf.square(tf.cast(y, tf.float32)))
+            return [y, *tape.gradient(loss, [compute, *variables])]
+
+        graph = step.get_concrete_function().graph
+        operations.append([operation.type for operation in graph.get_operations()])
+        results.append(step())
+    assert "Conv2DBackpropFilter" in operations[0]
+    assert "Conv2DBackpropFilter" not in operations[1]
+    for theirs, ours in zip(*results, strict=True):
+        theirs, ours = (np.asarray(tf.cast(t, tf.float32)) for t in (theirs, ours))
+        assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
+
+
+def test_inference_leaves_keras_its_graph():
+    layer = Conv2D(8, 1)
+    layer.build((None, 4, 4, 8))
+    infer = tf.function(lambda x: layer(x, training=False))
+    graph = infer.get_concrete_function(tf.TensorSpec((None, 4, 4, 8))).graph
+    assert "IdentityN" not in [operation.type for operation in graph.get_operations()]
