@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from kfeat.models.precision import PRECISIONS
+from kfeat.serving.engines import ENGINES
+
 
 @click.command()
 @click.option("--model", "models", multiple=True, metavar="M", help="What to score; repeatable.")
@@ -31,6 +34,12 @@ import click
 @click.option("--limit", type=click.IntRange(1), help="At most so many images of each split.")
 @click.option("--image-size", type=click.IntRange(1), help="For models that take any size.")
 @click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What runs M."
+)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), help="What M computes in.  [default: its own]"
+)
 @click.option("--data-dir", help="Where TFDS keeps prepared data.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 @click.option("--save-features", metavar="DIR", help="Keep the features, as .npz files.")

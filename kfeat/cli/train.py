@@ -19,6 +19,7 @@ import click
 @click.option("--image-size", type=int, help="Side of the images in pixels.")
 @click.option("--epochs", type=int, help="Passes over the images.")
 @click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--precision", help="auto, float32 or bfloat16.  [default: the recipe's]")
 @click.option("--limit", type=int, help="Learn from at most so many images.")
 @click.option("--seed", type=int, help="Decides weights, order and augmentation.")
 @click.option("--output", metavar="RUN", help="Folder of the run.  [default: runs/MODEL/<n>]")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,15 +17,20 @@ from kfeat.data import pipeline
 from kfeat.data.source import Source
 from kfeat.errors import InputError, nearest
 from kfeat.models import catalog
+from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
 from kfeat.progress import progress
 from kfeat.scoring.features import Features
-from kfeat.serving import export
+from kfeat.serving import engines, export
+from kfeat.serving.engines import Run
+from kfeat.serving.folding import folded
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-BATCH_SIZE = 128
+log = logging.getLogger("kfeat")
+
+BATCH_SIZE = 64
 
 BASELINES = ("pixels", "pca128")
 
@@ -34,17 +41,37 @@ class Encoder:
 
     Attributes:
         path: where it was loaded from; None for a baseline.
-        call: images [N, S, S, 3] in [0, 255], of type `dtype` -> vectors [N, D].
-        dtype: the type of the images that it takes.
-        image_size: their side S, or None for any.
+        run: what runs it.
+        image_size: the side S of its images, or None for any.
         batch_size: how many it takes at a time, or None for any number.
+        engine: what runs it, ``"tensorflow"`` or ``"openvino"``.
+        precision: what it computes in, ``"float32"`` or ``"bfloat16"``; None where only its
+            maker knows.
     """
 
     path: Path | None
-    call: Callable[[tf.Tensor], tf.Tensor]
-    dtype: tf.DType
+    run: Run
     image_size: int | None
     batch_size: int | None
+    engine: str = "tensorflow"
+    precision: str | None = "float32"
+
+
+@dataclass
+class _Loaded:
+    """An encoder in TensorFlow.
+
+    ``call`` takes a batch of images of ``shape`` and ``dtype``. ``graph`` makes what OpenVINO
+    converts, ``output`` is the name of what it looks for there. ``precision`` is None where only
+    the maker knows.
+    """
+
+    call: Callable[[tf.Tensor], tf.Tensor]
+    shape: tuple[int | None, ...]
+    dtype: tf.DType
+    graph: Callable[[], Any]
+    output: str | None
+    precision: str | None
 
 
 def locate(model: str, home: str | Path | None = None) -> Path:
@@ -96,7 +123,8 @@ def pixels() -> Encoder:
     def call(images: tf.Tensor) -> tf.Tensor:
         return tf.reshape(images, (tf.shape(images)[0], -1)) / 255
 
-    return Encoder(None, call, tf.float32, image_size=None, batch_size=None)
+    run = engines.tensorflow(call, tf.float32)
+    return Encoder(None, run, image_size=None, batch_size=None)
 
 
 def digest(path: Path) -> str:
@@ -111,40 +139,76 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def load(path: Path) -> Encoder:
+def load(path: Path, engine: str = "auto", precision: str | None = None) -> Encoder:
     """Load a ``.keras`` file or a SavedModel.
 
     Of a SavedModel the signature ``serving_default`` counts, or its only one; of several
     outputs, the one called ``features``. Images come in as [N, S, S, 3] with values in
     [0, 255], vectors must come out, [N, D].
 
+    Args:
+        path: where it is.
+        engine: what is to run it, one of `kfeat.serving.engines.ENGINES`. ``"auto"`` takes
+            OpenVINO where it is installed and can run the encoder, else TensorFlow.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; None for the encoder's own.
+
     Raises:
-        InputError: it cannot be loaded, or does not turn images into vectors.
+        InputError: it cannot be loaded, does not turn images into vectors, or cannot be run
+            by this engine in this precision.
     """
-    shape, dtype, call = (_keras if path.suffix == ".keras" else _saved_model)(path)
+    chosen = engines.choose(engine)
+    wanted = resolve(precision)[0] if precision else None
+    loaded = _keras(path, wanted) if path.suffix == ".keras" else _saved_model(path)
+    shape, dtype = loaded.shape, loaded.dtype
     numeric = dtype.is_floating or dtype.is_integer
     if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not numeric:
         raise InputError(
             f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
         )
-    return Encoder(path, call, dtype, image_size=shape[1], batch_size=shape[0])
+    batch_size, image_size = shape[:2]
+    if chosen == "openvino":
+        try:
+            found = wanted or loaded.precision or "float32"
+            run = engines.openvino(loaded.graph(), loaded.output, shape, found)
+            return Encoder(path, run, image_size, batch_size, chosen, found)
+        except InputError as error:
+            if engine == "openvino":
+                raise InputError(f"{path}: {error}") from None
+            log.info("%s: %s", path, error)
+    if wanted not in (None, loaded.precision):
+        raise InputError(
+            f"{path} does not compute in {wanted} with TensorFlow: give a run or a .keras file, "
+            f"export it with --precision {wanted}, or use --engine openvino"
+        )
+    run = engines.tensorflow(loaded.call, dtype)
+    return Encoder(path, run, image_size, batch_size, "tensorflow", loaded.precision)
 
 
-def _keras(path: Path) -> tuple[tuple, tf.DType, Callable]:
+def _keras(path: Path, precision: str | None) -> _Loaded:
     import tensorflow as tf
 
     model = load_keras(path)
     images = model.inputs[0]
 
-    def call(batch: tf.Tensor) -> tf.Tensor:
-        (vectors,) = tf.nest.flatten(model(batch, training=False))
-        return vectors
+    def compiled(precision: str) -> Any:
+        lean = folded(model, precision)
 
-    compiled = tf.function(call, reduce_retracing=True)
-    return tuple(images.shape), tf.as_dtype(images.dtype), compiled
+        @tf.function(reduce_retracing=True)
+        def call(batch: tf.Tensor) -> tf.Tensor:
+            (vectors,) = tf.nest.flatten(lean(batch, training=False))
+            return vectors
+
+        return call
+
+    def graph() -> Any:  # OpenVINO chooses the precision itself
+        return compiled("float32").get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+
+    precision = precision or "float32"
+    shape, dtype = tuple(images.shape), tf.as_dtype(images.dtype)
+    return _Loaded(compiled(precision), shape, dtype, graph, None, precision)
 
 
-def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
+def _saved_model(path: Path) -> _Loaded:
     import tensorflow as tf
 
     try:
@@ -171,41 +235,53 @@ def _saved_model(path: Path) -> tuple[tuple, tf.DType, Callable]:
         return signature(**{keyword: batch})[output]
 
     shape = images.shape
-    return tuple(shape) if shape.rank is not None else (), images.dtype, call
+    return _Loaded(
+        call,
+        tuple(shape) if shape.rank is not None else (),
+        images.dtype,
+        # OpenVINO reads bfloat16 weights from a file only, and of signatures the default one.
+        lambda: str(path) if "serving_default" in signatures else signature,
+        output,
+        export.manifest(path).get("precision"),
+    )
 
 
 def _names(things: Iterable[str]) -> str:
     return ", ".join(sorted(things)) or "none"
 
 
-def embed(encoder: Encoder, images: np.ndarray) -> np.ndarray:
-    """Run an encoder on a batch of images.
+def embed(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Run an encoder on batches of images.
 
     Args:
         encoder: the encoder.
-        images: uint8 [N, S, S, 3].
+        batches: uint8 [N, S, S, 3] each; N may differ, and is at most the encoder's
+            ``batch_size`` where it has one.
 
     Returns:
-        float32 [N, D].
+        For each batch, in order, its vectors, float32 [N, D].
 
     Raises:
         InputError: it does not return one vector an image.
     """
-    import tensorflow as tf
+    counts: deque[int] = deque()
 
-    count = len(images)
-    if encoder.batch_size and count < encoder.batch_size:
-        images = np.concatenate([images, np.repeat(images[-1:], encoder.batch_size - count, 0)])
-    vectors = encoder.call(tf.cast(images, encoder.dtype))
-    if not (vectors.dtype.is_floating or vectors.dtype.is_integer):
-        raise InputError(f"{encoder.path} returns {vectors.dtype.name}, not numbers")
-    vectors = tf.cast(vectors, tf.float32).numpy()
-    if vectors.ndim != 2 or len(vectors) != len(images):
-        raise InputError(
-            f"{encoder.path} returns {list(vectors.shape)} for {len(images)} images, "
-            "not one vector an image [N, D]"
-        )
-    return vectors[:count]
+    def whole() -> Iterator[np.ndarray]:
+        for images in batches:
+            counts.append(len(images))
+            missing = (encoder.batch_size or 0) - len(images)
+            if missing > 0:
+                images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
+            yield images
+
+    for vectors in encoder.run(whole()):
+        count = counts.popleft()
+        if vectors.ndim != 2 or len(vectors) != (encoder.batch_size or count):
+            raise InputError(
+                f"{encoder.path} returns {list(vectors.shape)} for "
+                f"{encoder.batch_size or count} images, not one vector an image [N, D]"
+            )
+        yield vectors[:count]
 
 
 def embed_split(
@@ -244,15 +320,21 @@ def embed_split(
     ids: list[str] = []
     labels: list[np.ndarray] = []
     before = len(source.unreadable)
-    with progress(total=total, unit="img", desc=f"features of {source.name} {split}") as bar:
+
+    def images() -> Iterator[np.ndarray]:
         for batch in pipeline.read(batches, source):
-            vectors = embed(encoder, batch["image"])
-            if not ids:
-                features = np.empty((total, vectors.shape[1]), np.float32)
-            features[len(ids) : len(ids) + len(vectors)] = vectors
-            ids += [os.fsdecode(name) for name in batch["id"]]
+            ids.extend(os.fsdecode(name) for name in batch["id"])
             if split in source.labelled:
                 labels.append(batch["label"])
+            yield batch["image"]
+
+    done = 0
+    with progress(total=total, unit="img", desc=f"features of {source.name} {split}") as bar:
+        for vectors in embed(encoder, images()):
+            if not done:
+                features = np.empty((total, vectors.shape[1]), np.float32)
+            features[done : done + len(vectors)] = vectors
+            done += len(vectors)
             bar.update(len(vectors))
     unreadable = pipeline.passed_over(source, split, len(ids), before)
     manifest = {
@@ -267,6 +349,8 @@ def embed_split(
         },
         "image_size": image_size,
         "resize": resize,
+        "engine": encoder.engine,
+        "precision": encoder.precision,
         "versions": export.software(),
     }
     return Features(

@@ -36,6 +36,8 @@ def score(
     limit: int | None = None,
     image_size: int | None = None,
     resize: str = "crop",
+    engine: str = "auto",
+    precision: str | None = None,
     data_dir: str | Path | None = None,
     strict: bool = False,
     save_features: str | Path | None = None,
@@ -64,6 +66,10 @@ def score(
         image_size: side of the images in pixels, for the baselines and encoders that take
             any; None for the data's own, where all its images share one, else 32.
         resize: ``"crop"`` or ``"stretch"``; see `kfeat.data.pipeline.resized`.
+        engine: what runs the encoder: ``"tensorflow"``, ``"openvino"``, or ``"auto"`` for the
+            fastest that is installed.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 where the hardware
+            computes in it); None for the encoder's own.
         data_dir: where TFDS keeps prepared data.
         strict: stop at the first unreadable image instead of passing over it.
         save_features: a folder to keep the features in, as ``test.npz`` and ``train.npz``; see
@@ -72,9 +78,9 @@ def score(
 
     Returns:
         What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
-        "sha256"}; None for a baseline), ``test`` and ``train`` ({"data", "split", "count"};
-        train is None where nothing is fitted), ``image_size``, ``unreadable`` (image to reason)
-        and ``seconds["features"]``.
+        "sha256", "engine", "precision"}; None for a baseline), ``test`` and ``train`` ({"data",
+        "split", "count"}; train is None where nothing is fitted), ``image_size``,
+        ``unreadable`` (image to reason) and ``seconds["features"]``.
 
     Raises:
         InputError: the model, the data or an option cannot be used.
@@ -118,7 +124,7 @@ def score(
     scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
 
     started = time.perf_counter()
-    loaded = encoder.load(path) if path else encoder.pixels()
+    loaded = encoder.load(path, engine, precision) if path else encoder.pixels()
     if loaded.image_size and image_size not in (None, loaded.image_size):
         raise InputError(f"{model} takes images of {loaded.image_size} pixels only")
     image_size = loaded.image_size or image_size or _common_size(test_source)
@@ -138,7 +144,10 @@ def score(
             part.features = pca.transform(part.features)
     seconds = time.perf_counter() - started
 
-    made_by = {"path": os.path.abspath(path), "sha256": encoder.digest(path)} if path else None
+    made_by: dict[str, str | None] | None = None
+    if path:
+        made_by = {"path": os.path.abspath(path), "sha256": encoder.digest(path)}
+        made_by |= {"engine": loaded.engine, "precision": loaded.precision}
     for name, part in features.items():
         part.manifest |= {"model": model, "encoder": made_by}
         if folder:

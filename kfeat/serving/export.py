@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError
+from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
+from kfeat.serving.folding import folded
 
 if TYPE_CHECKING:
     import keras
@@ -56,19 +58,24 @@ def export(
     path: str | Path,
     name: str | None = None,
     *,
+    precision: str = "float32",
     reuse: bool = False,
     home: str | Path | None = None,
 ) -> Path:
     """Export a trained encoder as the next version of ``name``.
 
     The SavedModel has the signature ``serving_default``: ``images`` float32 [N, S, S, 3] in
-    [0, 255] -> ``features`` float32 [N, 128]. It is written under a temporary name and then
+    [0, 255] -> ``features`` float32 [N, 128]. Batch normalisation is folded into the convolutions
+    (`kfeat.serving.folding.folded`) and the weights are constants of the graph, which lets the
+    engine lay them out once and for all. It is written under a temporary name and then
     renamed, so that a server that watches the folder never sees half of it.
 
     Args:
         path: a run, or a ``.keras`` file of one input and one output.
         name: what it is served as; None for the name of the model.
-        reuse: make no new version where the newest one has the same weights.
+        precision: what the SavedModel computes in: ``"float32"``, ``"bfloat16"`` (half of the
+            size), or ``"auto"``; see `kfeat.models.precision.resolve`.
+        reuse: make no new version where the newest one has the same weights and precision.
         home: see `saved_models`.
 
     Returns:
@@ -87,31 +94,42 @@ def export(
     name = encoder.name if name is None else name
     if not name or name.startswith(".") or Path(name).name != name:
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
+    precision, _ = resolve(precision)
+    lean = folded(encoder, precision)
+    weights = [
+        [variable.numpy() for variable in variables]
+        for variables in (lean.trainable_variables, lean.non_trainable_variables)
+    ]
     shape = encoder.inputs[0].shape
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": encoder(images, training=False)}
+        constants = [[tf.constant(value) for value in values] for values in weights]
+        features, _ = lean.stateless_call(*constants, images, training=False)
+        return {"features": features}
 
     root = saved_models(home) / name
     root.mkdir(parents=True, exist_ok=True)
-    manifest = {
+    made_from = {
         "name": encoder.name,
         "image_size": shape[1],
+        "precision": precision,
         "weights_sha256": weights_digest(encoder),
         "versions": software(),
     }
     newest = versions(root)[-1:]
-    if reuse and newest and _manifest(newest[0]).get("weights_sha256") == weights_digest(encoder):
-        return newest[0]
+    if reuse and newest:
+        before = manifest(newest[0])
+        if all(before.get(key) == made_from[key] for key in ("weights_sha256", "precision")):
+            return newest[0]
     temporary = root / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     module = tf.Module()
-    module.encoder, module.serve = encoder, serve
+    module.serve = serve
     try:
         tf.saved_model.save(module, temporary, signatures={"serving_default": serve})
         (temporary / MANIFEST).parent.mkdir()
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        (temporary / MANIFEST).write_text(json.dumps(made_from, indent=2) + "\n", "utf-8")
         while True:
             taken = [int(f.name) for f in root.iterdir() if f.name.isdecimal()]
             numbered = root / str(max(taken, default=0) + 1)
@@ -124,7 +142,8 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _manifest(folder: Path) -> dict:
+def manifest(folder: Path) -> dict:
+    """What a SavedModel of kfeat's says it was made from; empty for anybody else's."""
     try:
         return json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):

@@ -25,8 +25,9 @@ from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.models import catalog, weights
+from kfeat.models.precision import resolve
 from kfeat.progress import progress
-from kfeat.training import finetune
+from kfeat.training import finetune, memory
 from kfeat.training import recipe as recipes
 from kfeat.training.recipe import Recipe
 
@@ -82,7 +83,8 @@ def train(
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
     supervised = catalog.find(recipe.model).supervised
     split = recipe.split or default_split(source, labelled=supervised)
-    recipe = dataclasses.replace(recipe, split=source.require(split))
+    precision, why = resolve(recipe.precision)
+    recipe = dataclasses.replace(recipe, split=source.require(split), precision=precision)
     if supervised and split not in source.labelled:
         raise InputError(
             f"{recipe.model} learns from labels, which {source.name} {split} has not: "
@@ -96,11 +98,11 @@ def train(
                 finished["saved_model"] = str(export.export(output, home=home))
                 _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
             return finished
-        return _train_and_export(recipe, source, output, home)
+        return _train_and_export(recipe, source, output, home, f"precision {precision}: {why}")
 
 
 def _train_and_export(
-    recipe: Recipe, source: Source, output: Path, home: str | Path | None
+    recipe: Recipe, source: Source, output: Path, home: str | Path | None, precision: str
 ) -> dict[str, Any]:
     from kfeat.serving import export
 
@@ -109,6 +111,7 @@ def _train_and_export(
     log.addHandler(handler)
     level = log.level
     log.setLevel(logging.INFO)
+    log.info(precision)
     try:
         results = _train(recipe, source, output)
         exported = export.export(output / "model.keras", reuse=True, home=home)
@@ -330,9 +333,11 @@ def compiled(
     import keras
     import tensorflow as tf
 
+    memory.keep_freed()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.seed)
-    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[recipe.precision]
+    precision, _ = resolve(recipe.precision)
+    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
     keras.config.set_dtype_policy(policy)
     graph = catalog.build_graph(recipe.model, recipe.image_size)
     keras.config.set_dtype_policy("float32")
@@ -349,15 +354,14 @@ def portable(model: keras.Model) -> keras.Model:
     """Copy a model with Keras's own layers in place of kfeat's, so that Keras alone loads it."""
     import keras
 
-    from kfeat.models.layers import BatchNormalization
+    from kfeat.models.layers import BatchNormalization, Conv2D
 
-    def own(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = keras.layers.BatchNormalization
-        if not isinstance(layer, BatchNormalization):
-            kind = type(layer)
-        return kind.from_config(layer.get_config())
+    own = {BatchNormalization: keras.layers.BatchNormalization, Conv2D: keras.layers.Conv2D}
 
-    copy = keras.models.clone_model(model, clone_function=own)
+    def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return own.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=plain)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -370,6 +374,8 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         steps: steps an epoch.
     """
     import keras
+
+    from kfeat.training import optimizers
 
     rate: Any = recipe.learning_rate
     warmup = round(recipe.warmup_epochs * steps)
@@ -385,11 +391,11 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     decay_rate = recipe.weight_decay or None
     match recipe.optimizer:
         case "sgd":
-            made = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay_rate)
+            made = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay_rate)
         case "adam":
-            made = keras.optimizers.Adam(rate)
+            made = optimizers.Adam(rate)
         case "adamw":
-            made = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+            made = optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     if decay_rate and recipe.optimizer != "adam":
         made.exclude_from_weight_decay(var_names=UNDECAYED)
     return made

@@ -14,6 +14,7 @@ from typing import Any
 from kfeat.data.pipeline import RESIZES
 from kfeat.errors import InputError, nearest
 from kfeat.models import catalog, weights
+from kfeat.models.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Recipe:
             moving statistics and its scale and offset, and normalises by them in training too.
         backbone_multiplier: the layers whose weights were brought learn at so many times
             ``learning_rate`` (and its schedule); the others, new ones, at ``learning_rate``.
-        precision: ``"float32"`` or ``"bfloat16"`` (weights stay float32).
+        precision: what layers compute in (weights stay float32): ``"float32"``, ``"bfloat16"``
+            or ``"auto"``; see `kfeat.models.precision.resolve`.
         memory_limit: GiB of decoded images held in memory; more go to a file in the run.
     """
 
@@ -74,7 +76,7 @@ class Recipe:
     features: str = "keep"
     freeze_batch_norm: bool = False
     backbone_multiplier: float = 1.0
-    precision: str = "float32"
+    precision: str = "auto"
     memory_limit: float = 4.0
 
 
@@ -90,7 +92,7 @@ _CHOICES = {
     "optimizer": ("sgd", "adam", "adamw"),
     "schedule": ("cosine", "constant"),
     "features": ("keep", "renew"),
-    "precision": ("float32", "bfloat16"),
+    "precision": PRECISIONS,
 }
 _BOUNDS = {
     "image_size": (1, 4096),

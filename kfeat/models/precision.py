@@ -1,0 +1,47 @@
+"""The precision in which an encoder computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""What Linux calls the instructions that multiply bfloat16, on processors that have them."""
+
+
+def resolve(precision: str) -> tuple[str, str]:
+    """Say which precision ``"auto"`` is on this machine.
+
+    bfloat16 is taken where the hardware computes in it: a GPU of compute capability 8.0 or more;
+    without a GPU, a processor with AMX or AVX512-BF16. Elsewhere it would be emulated, and slow.
+
+    Args:
+        precision: one of `PRECISIONS`.
+
+    Returns:
+        ``"float32"`` or ``"bfloat16"``, and the reason, for people.
+    """
+    if precision != "auto":
+        return precision, "as asked for"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        if all(gpu.get("compute_capability", (0,)) >= (8, 0) for gpu in details):
+            return "bfloat16", "the GPU computes in it"
+        return "float32", "the GPU does not compute in bfloat16"
+    found = [flag for flag in BFLOAT16_FLAGS if flag in _processor_flags()]
+    if found:
+        return "bfloat16", f"the processor computes in it ({', '.join(found)})"
+    return "float32", "the processor does not compute in bfloat16"
+
+
+def _processor_flags() -> set[str]:
+    """The instruction sets of the processor; empty where the system does not list them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())

@@ -1,0 +1,130 @@
+"""What runs an encoder: TensorFlow, or OpenVINO where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from kfeat.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+ENGINES = ("auto", "tensorflow", "openvino")
+
+Run = Callable[[Iterable["np.ndarray"]], Iterator["np.ndarray"]]
+"""From batches of images, uint8 [N, S, S, 3], to their vectors [N, D], in order."""
+
+
+def choose(engine: str) -> str:
+    """Say what ``"auto"`` is: OpenVINO, the fastest on a processor, where it is installed.
+
+    Raises:
+        InputError: OpenVINO is asked for and not installed.
+    """
+    installed = importlib.util.find_spec("openvino") is not None
+    if engine == "openvino" and not installed:
+        raise InputError("engine openvino is not installed: pip install 'kfeat[openvino]'")
+    if engine == "auto":
+        return "openvino" if installed and not _gpus() else "tensorflow"
+    return engine
+
+
+def _gpus() -> list:
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
+def tensorflow(call: Callable[[tf.Tensor], tf.Tensor], dtype: tf.DType) -> Run:
+    """Run by TensorFlow.
+
+    Args:
+        call: images [N, S, S, 3] of type ``dtype`` -> vectors [N, D].
+        dtype: the type of the images that it takes.
+    """
+    import tensorflow as tf
+
+    def run(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for images in batches:
+            vectors = call(tf.cast(images, dtype))
+            if not (vectors.dtype.is_floating or vectors.dtype.is_integer):
+                raise InputError(f"the encoder returns {vectors.dtype.name}, not numbers")
+            yield tf.cast(vectors, tf.float32).numpy()
+
+    return run
+
+
+def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], precision: str) -> Run:
+    """Run by OpenVINO: several batches at a time, each on a part of the processor.
+
+    Args:
+        graph: a concrete function of TensorFlow's, or the path of a SavedModel.
+        output: the name of the one of its outputs that the vectors are; None for its only
+            one.
+        shape: of a batch of images, [N, S, S, 3]; None where it may be any.
+        precision: ``"float32"`` or ``"bfloat16"``.
+
+    Raises:
+        InputError: OpenVINO cannot run the graph, or not in this precision.
+    """
+    import numpy as np
+    import openvino as ov
+    from openvino.preprocess import PrePostProcessor
+
+    try:
+        model = ov.convert_model(graph)
+        model.reshape([size or -1 for size in shape])
+        index = 0
+        if len(model.outputs) > 1:
+            index = next(n for n, found in enumerate(model.outputs) if output in found.names)
+        steps = PrePostProcessor(model)
+        steps.input().tensor().set_element_type(ov.Type.u8)
+        steps.output(index).tensor().set_element_type(ov.Type.f32)
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
+        compiled = ov.Core().compile_model(steps.build(), "CPU", options)
+    except Exception as error:  # anybody's graph makes the converter stumble in any way
+        raise InputError(
+            f"OpenVINO cannot run it ({_reason(error)}): use --engine tensorflow"
+        ) from None
+    computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if computed != hint:
+        raise InputError(
+            f"OpenVINO computes in {computed} on this processor, not in {precision}: "
+            "leave --precision away"
+        )
+    requests = [
+        compiled.create_infer_request()
+        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    ]
+
+    def run(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        running: deque = deque()
+        try:
+            for request, images in zip(itertools.cycle(requests), batches):
+                if len(running) == len(requests):
+                    yield vectors(running.popleft())
+                request.start_async({0: np.ascontiguousarray(images)})
+                running.append(request)
+            while running:
+                yield vectors(running.popleft())
+        finally:
+            for request in running:
+                request.wait()
+
+    def vectors(request: Any) -> np.ndarray:
+        request.wait()
+        return request.get_output_tensor(index).data.copy()
+
+    return run
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error of OpenVINO's that tells most: a "-- " begins what it found."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line[3:] for line in lines if line.startswith("-- ")), lines[-1])[:300]

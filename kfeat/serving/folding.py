@@ -1,0 +1,153 @@
+"""An encoder made lean for inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
+    """Copy a functional model, batch normalisation folded into the layers before it.
+
+    What follows a linear layer with kernel W and bias b, gamma (W x + b - mean) /
+    sqrt(variance + epsilon) + beta, is itself linear in x: W and b take the factors in, and the
+    normalisation disappears. Convolutions, transposed convolutions and dense layers are folded.
+    Source: Jacob et al. 2018, "Quantization and training of neural networks for efficient
+    integer-arithmetic-only inference", CVPR, arXiv 1712.05877, equation 14.
+
+    Args:
+        model: a functional model; a layer that is used twice stays as it is.
+        precision: ``"float32"`` or ``"bfloat16"``. In bfloat16, weights included, is what lies
+            between the first and the last convolution; the normalisation of the images and
+            what reads features off the last maps stay float32.
+
+    Returns:
+        A model of the same inputs and types; the same outputs but for rounding.
+    """
+    import keras
+
+    uses = _uses(model)
+    after = _foldable(model, uses)
+    dropped = set(after.values())
+    low = _convolving(model, uses) if precision == "bfloat16" else set()
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name in after:
+            config["use_bias"] = True
+        if layer.name in low:
+            config["dtype"] = precision
+        return type(layer).from_config(config)
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if layer.name in dropped else layer(*args, **kwargs)
+
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in copy.layers:
+        if not layer.weights:  # an input, say, which may have got another name
+            continue
+        original = model.get_layer(layer.name)
+        if layer.name in after:
+            layer.set_weights(_fold(original, model.get_layer(after[layer.name])))
+        else:
+            layer.set_weights(original.get_weights())
+    return copy
+
+
+@dataclass
+class _Uses:
+    """How a layer is used: how often, what makes its inputs, and what takes its output."""
+
+    calls: int = 0
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+
+def _uses(model: keras.Model) -> dict[str, _Uses]:
+    """The edges of a model's graph, by the names of its layers, in the order of its calls."""
+    import keras
+
+    uses = {layer.name: _Uses() for layer in model.layers}
+    makers: dict[int, tuple[str, Any]] = {}  # the tensors are kept, so that ids stay theirs
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        uses[layer.name].calls += 1
+        for tensor in keras.tree.flatten((args, kwargs)):
+            if id(tensor) in makers:
+                maker, _ = makers[id(tensor)]
+                uses[layer.name].before.append(maker)
+                uses[maker].after.append(layer.name)
+        outputs = layer(*args, **kwargs)
+        for tensor in keras.tree.flatten(outputs):
+            makers[id(tensor)] = (layer.name, tensor)
+        return outputs
+
+    copy = keras.models.clone_model(model, call_function=call)
+    for tensor in copy.outputs:
+        if id(tensor) in makers:
+            uses[makers[id(tensor)][0]].after.append("")  # an output of the model is a use too
+    return uses
+
+
+def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
+    """By the name of a layer, that of the batch normalisation that can be folded into it."""
+    from keras import activations, layers
+
+    found = {}
+    for layer in model.layers:
+        use = uses[layer.name]
+        if not isinstance(layer, layers.BatchNormalization) or use.calls != 1:
+            continue
+        (name,) = use.before or [""]
+        before = model.get_layer(name) if name else None
+        if (
+            isinstance(before, (layers.Conv2D, layers.Conv2DTranspose, layers.Dense))
+            and before.activation is activations.linear
+            and uses[name].calls == len(uses[name].after) == 1
+            and getattr(before, "data_format", "channels_last") == "channels_last"
+            and layer.axis in (-1, len(layer.input.shape) - 1)
+        ):
+            found[name] = layer.name
+    return found
+
+
+def _convolving(model: keras.Model, uses: dict[str, _Uses]) -> set[str]:
+    """The layers on the way from a convolution to another one, both included."""
+    from keras import layers
+
+    convolutions = {
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose))
+    }
+
+    def reached(way: str) -> set[str]:
+        found, front = set(convolutions), list(convolutions)
+        while front:
+            new = {name for name in getattr(uses[front.pop()], way) if name} - found
+            found |= new
+            front += new
+        return found
+
+    return reached("before") & reached("after")
+
+
+def _fold(layer: keras.layers.Layer, normalisation: keras.layers.Layer) -> list[np.ndarray]:
+    """The kernel and bias of a layer that take in the normalisation after it."""
+    from keras import layers
+
+    kernel, *bias = (np.asarray(weight, np.float64) for weight in layer.get_weights())
+    values = iter(np.asarray(weight, np.float64) for weight in normalisation.get_weights())
+    gamma = next(values) if normalisation.scale else 1.0
+    beta = next(values) if normalisation.center else 0.0
+    mean, variance = values
+    factor = gamma / np.sqrt(variance + normalisation.epsilon)
+    offset = beta + ((bias[0] if bias else 0.0) - mean) * factor
+    if isinstance(layer, layers.Conv2DTranspose):  # [height, width, filters, channels]
+        return [kernel * factor[:, np.newaxis], offset]
+    return [kernel * factor, offset]

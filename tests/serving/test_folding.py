@@ -1,0 +1,142 @@
+"""What leaves for inference computes what was trained, in either precision, by either engine."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from kfeat import build, export
+from kfeat.errors import InputError
+from kfeat.models import catalog
+from kfeat.serving import encoder
+from kfeat.serving.folding import folded
+
+SIZE = 64
+
+
+def moved(model):
+    """A model whose weights and batch-norm statistics are those of no fresh one."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            shapes = [w.shape for w in layer.get_weights()]
+            values = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
+            values[-2] = rng.normal(0, 0.5, shapes[-2])  # the moving mean
+            layer.set_weights(values)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images(photographs):
+    return np.ascontiguousarray(photographs[0][:24, :SIZE, :SIZE])
+
+
+@pytest.fixture(scope="module", params=catalog.ENCODERS)
+def trained(request, tmp_path_factory, images):
+    """The path of an encoder, and its features by Keras."""
+    model = moved(build(request.param, SIZE))
+    path = tmp_path_factory.mktemp("trained") / f"{request.param}.keras"
+    model.save(path)
+    return path, np.asarray(model(images.astype("float32"), training=False))
+
+
+def features(loaded, images):
+    return np.concatenate(list(encoder.embed(loaded, [images[:10], images[10:17], images[17:]])))
+
+
+def agree(ours, theirs, precision):
+    if precision == "float32":
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+        return
+    cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    assert cosine.min() > 0.999
+    assert np.abs(ours - theirs).max() > 1e-5 * np.abs(theirs).max()  # it did compute in bfloat16
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_export_computes_what_was_trained(trained, precision, images, tmp_path):
+    path, expected = trained
+    exported = export(path, precision=precision, home=tmp_path)
+    graph = tf.saved_model.load(exported).signatures["serving_default"].graph
+    operations = {operation.type for operation in graph.get_operations()}
+    assert not {"FusedBatchNormV3", "ReadVariableOp", "IdentityN"} & operations
+    for source in (exported, path):
+        loaded = encoder.load(source, "tensorflow", precision)
+        assert (loaded.engine, loaded.precision) == ("tensorflow", precision)
+        agree(features(loaded, images), expected, precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_computes_what_was_trained(trained, precision, images, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
+    path, expected = trained
+    exported = export(path, home=tmp_path)
+    own = export(path, precision=precision, home=tmp_path)
+    for source, wanted in ((exported, precision), (own, None), (path, precision)):
+        try:
+            loaded = encoder.load(source, "openvino", wanted)
+        except InputError as error:
+            assert precision == "bfloat16" and "on this processor" in str(error)
+            pytest.skip("this processor does not compute in bfloat16")
+        assert (loaded.engine, loaded.precision) == ("openvino", precision)
+        agree(features(loaded, images), expected, precision)
+
+
+def test_an_engine_keeps_to_the_models_own_precision(images, tmp_path):
+    path = tmp_path / "mine.keras"
+    moved(build("resnet18", SIZE)).save(path)
+    exported = export(path, precision="bfloat16", home=tmp_path)
+    assert encoder.load(exported, "tensorflow").precision == "bfloat16"
+    assert sum(f.stat().st_size for f in exported.rglob("*")) < 0.6 * path.stat().st_size
+    with pytest.raises(InputError, match="does not compute in float32 with TensorFlow"):
+        encoder.load(exported, "tensorflow", "float32")
+    again = export(path, precision="bfloat16", reuse=True, home=tmp_path)
+    assert again == exported
+    assert export(path, precision="float32", reuse=True, home=tmp_path) != exported
+
+
+def test_openvino_says_what_it_cannot_run(tmp_path, images, caplog):
+    pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
+    made = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32)])
+    def run(x):
+        texts = tf.strings.as_string(x[:, 0, 0])
+        return {"features": tf.strings.to_number(texts)}
+
+    made.run = run
+    tf.saved_model.save(made, str(tmp_path / "odd"), signatures=run)
+    with pytest.raises(InputError, match="OpenVINO cannot run it.*AsString.*--engine tensorflow"):
+        encoder.load(tmp_path / "odd", "openvino")
+    with caplog.at_level("INFO", logger="kfeat"):
+        loaded = encoder.load(tmp_path / "odd")
+    assert loaded.engine == "tensorflow" and "AsString" in caplog.text
+    np.testing.assert_allclose(features(loaded, images), images[:, 0, 0], rtol=1e-5)
+
+
+def test_folding_leaves_alone_what_it_must():
+    """Shared layers, a convolution seen by two, an activation in between, other axes."""
+    inputs = keras.Input((12, 12, 3))
+    shared = layers.Conv2D(4, 3, padding="same", name="shared")
+    x = layers.BatchNormalization(name="own")(layers.Conv2D(4, 3, 2, name="folds")(inputs))
+    y = layers.BatchNormalization(name="early")(inputs)
+    y = layers.BatchNormalization(name="after_shared")(shared(shared(layers.Conv2D(4, 1)(y))))
+    seen = layers.Conv2DTranspose(4, 2, 2, name="seen_by_two")(x)
+    z = layers.Add()([seen, layers.BatchNormalization(name="beside")(seen)])
+    z = layers.Conv2D(4, 3, activation="relu", name="activated")(z)
+    z = layers.BatchNormalization(name="after_relu")(z)
+    z = layers.BatchNormalization(scale=False, name="unscaled")(layers.Conv2DTranspose(5, 3)(z))
+    pooled = [layers.GlobalAveragePooling2D()(t) for t in (x, y, z)]
+    w = layers.BatchNormalization(center=False)(
+        layers.Dense(6, name="dense")(layers.concatenate(pooled))
+    )
+    model = moved(keras.Model(inputs, w))
+    lean = folded(model)
+    left = {layer.name for layer in lean.layers if isinstance(layer, layers.BatchNormalization)}
+    assert left == {"early", "after_shared", "beside", "after_relu"}
+    images = np.random.default_rng(0).normal(size=(3, 12, 12, 3)).astype("float32")
+    expected = np.asarray(model(images, training=False))
+    np.testing.assert_allclose(lean(images, training=False), expected, rtol=1e-4, atol=1e-5)
+    low = folded(model, "bfloat16")(images, training=False)
+    np.testing.assert_allclose(low, expected, atol=0.05 * np.abs(expected).max())
