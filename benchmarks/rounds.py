@@ -1,0 +1,120 @@
+"""Rivals timed in turns, each in a process of its own.
+
+A benchmark names its rivals, and for each a function that sets it up and returns what is to be
+timed. Every rival gets a fresh process with nothing but its own libraries in it. All are set up
+first; then, round by round, each runs once while the others sleep, so that a slow moment of the
+machine meets them all alike. What counts is the median, over the rounds, of the ratio of two
+rates within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def serve(run: Callable[[], int]) -> None:
+    """Be a rival: run once to warm up, then whenever a line comes in; answer with images/s.
+
+    Args:
+        run: does one round's work and returns the number of images.
+    """
+    run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        count = run()
+        print(count / (time.perf_counter() - start), flush=True)
+
+
+class Rival:
+    """A process that runs the calling script again, with ``--rival`` and a case as JSON."""
+
+    def __init__(self, case: dict) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, sys.argv[0], "--rival", json.dumps(case)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if not os.environ.get("KFEAT_DEBUG") else None,
+            text=True,
+        )
+        self.case = case
+
+    def wait(self) -> None:
+        """Wait until it is warm."""
+        for line in self.process.stdout:
+            if line == "ready\n":
+                return
+        _, errors = self.process.communicate()
+        raise SystemExit(f"{self.case} failed:\n{errors or ''}")
+
+    def rate(self) -> float:
+        """Run one round."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def compare(cases: dict[str, dict], rounds: int) -> dict[str, list[float]]:
+    """Time rivals in turns.
+
+    Args:
+        cases: by the name of a rival, what ``--rival`` hands to it.
+        rounds: how often each runs.
+
+    Returns:
+        By name, images per second of each round.
+    """
+    rivals = {}
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    try:
+        for name, case in cases.items():
+            rivals[name] = Rival(case)
+            rivals[name].wait()
+        for _ in range(rounds):
+            for name, rival in rivals.items():
+                rates[name].append(rival.rate())
+    finally:
+        for rival in rivals.values():
+            rival.process.kill()
+            rival.process.wait()
+    return rates
+
+
+def ratio(rates: dict[str, list[float]], ours: str, theirs: str) -> float:
+    """The median over the rounds of our rate over theirs."""
+    return statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
+
+
+def report(line: dict, rates: dict[str, list[float]], ours: str, as_json: bool) -> None:
+    """Print one case: median rates, and our ratio to each peer."""
+    medians = {name: round(statistics.median(values), 1) for name, values in rates.items()}
+    ratios = {name: round(ratio(rates, ours, name), 3) for name in rates if name != ours}
+    if as_json:
+        first = next(iter(ratios))
+        print(
+            json.dumps(
+                {
+                    **line,
+                    "kfeat": medians[ours],
+                    "peer": medians[first],
+                    "ratio": ratios[first],
+                    "images_per_second": medians,
+                    "ratios": ratios,
+                }
+            ),
+            flush=True,
+        )
+        return
+    print("  ".join(f"{value!s:<10}" for value in line.values()), end="")
+    print(f"  {ours} {medians[ours]:8.1f}", end="")
+    for name, value in ratios.items():
+        print(f"   {name} {medians[name]:8.1f} (x {value:.2f})", end="")
+    print(flush=True)
