@@ -83,13 +83,14 @@ def train(
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
     supervised = catalog.find(recipe.model).supervised
     split = recipe.split or default_split(source, labelled=supervised)
-    precision, why = resolve(recipe.precision)
-    recipe = dataclasses.replace(recipe, split=source.require(split), precision=precision)
+    split = source.require(split)
     if supervised and split not in source.labelled:
         raise InputError(
             f"{recipe.model} learns from labels, which {source.name} {split} has not: "
             f"choose another split or an unsupervised model"
         )
+    precision, why = resolve(recipe.precision)
+    recipe = dataclasses.replace(recipe, split=split, precision=precision)
     with _locked(output):
         finished = _open_run(output, recipe, resume)
         if finished:
