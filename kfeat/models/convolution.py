@@ -1,19 +1,37 @@
-"""A convolution whose gradient for the kernel is computed by multiplying matrices."""
+"""A convolution that learns by multiplying matrices, where that is faster than oneDNN.
+
+TensorFlow hands convolutions and their gradients to oneDNN, which computes them directly. Three
+other ways are used here, each where it is faster on a processor (docs/performance.md):
+
+* by positions: what the kernel holds at one position meets the maps shifted by it, which is one
+  product of matrices. What lies in the padding is left out, not multiplied by zero: on 3x3 maps,
+  a 3x3 kernel needs 49 of 81 products. A kernel of 1x1 is one product.
+* by Winograd's minimal filtering (`kfeat.models.winograd`), with 2 to 4 times fewer products.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from kfeat.models import winograd
+
+LEAST_FOR_WINOGRAD = 2**16
+"""From how many weights on, at each position of a kernel, Winograd's method is faster."""
+
+LARGEST_BY_POSITIONS = 4
+"""Up to which side of the output a kernel larger than 1x1 is faster by positions."""
 
 
 def convolve(
     maps: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: str
 ) -> tf.Tensor:
-    """As `tf.nn.conv2d`, with `kernel_gradient` for the gradient of the kernel.
+    """As `tf.nn.conv2d`, in outputs and gradients, by the method that is fastest for the shape.
 
     Args:
-        maps: [N, H, W, C].
+        maps: [N, H, W, C], all but N known; float32, float16 or bfloat16.
         kernel: [height, width, C, F], of the same type.
         strides: along height and width.
         padding: ``"valid"`` or ``"same"``.
@@ -21,24 +39,114 @@ def convolve(
     Returns:
         [N, H', W', F].
     """
+    if (
+        padding == "same"
+        and tuple(strides) == (1, 1)
+        and winograd.applies(maps, kernel)
+        and kernel.shape[2] * kernel.shape[3] >= LEAST_FOR_WINOGRAD
+    ):
+        return winograd.convolve(maps, kernel)
+    size, kernel_size = maps.shape[1:3], kernel.shape[:2]
+    output_size = [
+        -(-(side - (k - 1) * (padding == "valid")) // stride)
+        for side, k, stride in zip(size, kernel_size, strides, strict=True)
+    ]
+    by_positions = kernel_size == (1, 1) or max(output_size) <= LARGEST_BY_POSITIONS
 
     @tf.custom_gradient
     def convolution(maps: tf.Tensor, kernel: tf.Tensor) -> tuple:
-        outputs = tf.nn.conv2d(maps, kernel, strides, padding.upper())
+        if by_positions:
+            outputs = outputs_by_positions(maps, kernel, strides, padding)
+        else:
+            outputs = tf.nn.conv2d(maps, kernel, strides, padding.upper())
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            for_maps = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(maps),
-                filter=kernel,
-                out_backprop=upstream,
-                strides=[1, *strides, 1],
-                padding=padding.upper(),
-            )
-            return for_maps, kernel_gradient(maps, upstream, kernel.shape[:2], strides, padding)
+            if by_positions:
+                for_maps = maps_gradient(upstream, kernel, size, strides, padding)
+            else:
+                for_maps = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(maps),
+                    filter=kernel,
+                    out_backprop=upstream,
+                    strides=[1, *strides, 1],
+                    padding=padding.upper(),
+                )
+            return for_maps, kernel_gradient(maps, upstream, kernel_size, strides, padding)
 
         return outputs, gradient
 
     return convolution(maps, kernel)
+
+
+def outputs_by_positions(
+    maps: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: str
+) -> tf.Tensor:
+    """What comes out of a convolution, as a sum over the positions of its kernel.
+
+    Args and returns: as `convolve`.
+    """
+    (height, width, channels), filters = maps.shape[1:], kernel.shape[3]
+    rows = list(_overlaps(height, kernel.shape[0], strides[0], padding))
+    columns = list(_overlaps(width, kernel.shape[1], strides[1], padding))
+    output_size = (rows[0].outputs, columns[0].outputs)
+    maps = _split(maps, strides)
+    sums = []
+    for row in rows:
+        for column in columns:
+            if row.length and column.length:
+                seen = tf.reshape(_seen(maps, row, column), [-1, channels])
+                product = tf.matmul(seen, kernel[row.position, column.position])
+                product = tf.reshape(product, [-1, row.length, column.length, filters])
+                sums.append(_placed(product, row.first, column.first, output_size))
+    return tf.add_n(sums)
+
+
+def maps_gradient(
+    upstream: tf.Tensor,
+    kernel: tf.Tensor,
+    size: tuple[int, int],
+    strides: tuple[int, int],
+    padding: str,
+) -> tf.Tensor:
+    """The gradient of what was convolved, as a sum over the positions of the kernel.
+
+    With strides, what a position contributes lies on one phase of the maps (their even rows and
+    odd columns, say), so that each phase is summed alone.
+
+    Args:
+        upstream: the gradient of what came out, [N, H', W', F]; all but N known.
+        kernel: [height, width, C, F].
+        size: H and W of the maps.
+        strides: along height and width.
+        padding: ``"valid"`` or ``"same"``.
+
+    Returns:
+        [N, H, W, C].
+    """
+    channels, filters = kernel.shape[2:]
+    phase_size = (-(-size[0] // strides[0]), -(-size[1] // strides[1]))
+    phases: dict[tuple[int, int], list[tf.Tensor]] = {}
+    for row in _overlaps(size[0], kernel.shape[0], strides[0], padding):
+        for column in _overlaps(size[1], kernel.shape[1], strides[1], padding):
+            if row.length and column.length:
+                there = tf.reshape(upstream[:, row.out, column.out], [-1, filters])
+                weights = kernel[row.position, column.position]
+                product = tf.matmul(there, weights, transpose_b=True)
+                product = tf.reshape(product, [-1, row.length, column.length, channels])
+                top, down = row.start // strides[0], row.start % strides[0]
+                left, across = column.start // strides[1], column.start % strides[1]
+                placed = _placed(product, top, left, phase_size)
+                phases.setdefault((down, across), []).append(placed)
+    if tuple(strides) == (1, 1):
+        return tf.add_n(phases[0, 0])
+    nothing = tf.zeros([tf.shape(upstream)[0], *phase_size, channels], upstream.dtype)
+    rows = [
+        tf.stack([tf.add_n(phases.get((i, j), [nothing])) for j in range(strides[1])], axis=3)
+        for i in range(strides[0])
+    ]
+    whole = [side * s for side, s in zip(phase_size, strides, strict=True)]
+    gradient = tf.reshape(tf.stack(rows, axis=2), [-1, *whole, channels])
+    return gradient if whole == list(size) else gradient[:, : size[0], : size[1]]
 
 
 def kernel_gradient(
@@ -50,10 +158,8 @@ def kernel_gradient(
 ) -> tf.Tensor:
     """The gradient of a convolution's kernel, position by position.
 
-    What the kernel holds at one position meets the maps shifted by it, so that its gradient is
-    one product of matrices, [C, M] times [M, F], over the M places where the shifted maps and
-    the outputs overlap. What lies in the padding is left out, not multiplied by zero: on 3x3
-    maps, a 3x3 kernel needs 49 of 81 products.
+    Each is one product of matrices, [C, M] times [M, F], over the M places where the shifted maps
+    and the outputs overlap.
 
     Args:
         maps: what was convolved, [N, H, W, C]; all but N known.
@@ -66,41 +172,49 @@ def kernel_gradient(
         [height, width, C, F].
     """
     (height, width, channels), filters = maps.shape[1:], upstream.shape[3]
-    rows = list(_overlaps(height, kernel_size[0], strides[0], padding))
     columns = list(_overlaps(width, kernel_size[1], strides[1], padding))
-    folded = height % strides[0] == width % strides[1] == 0 and strides != (1, 1)
-    if folded:  # a slice of steps of 1, which is much faster than one of other steps
-        shape = [-1, height // strides[0], strides[0], width // strides[1], strides[1], channels]
-        maps = tf.reshape(maps, shape)
+    maps = _split(maps, strides)
     products = []
-    for row, row_out in rows:
-        for column, column_out in columns:
-            if row_out.start >= row_out.stop or column_out.start >= column_out.stop:
+    for row in _overlaps(height, kernel_size[0], strides[0], padding):
+        for column in columns:
+            if not (row.length and column.length):
                 products.append(tf.zeros([channels, filters], maps.dtype))
                 continue
-            if folded:
-                top, down = _within(row, strides[0])
-                left, across = _within(column, strides[1])
-                seen = maps[:, down, top, across, left]
-            else:
-                seen = maps[:, row, column]
             products.append(
                 tf.matmul(
-                    tf.reshape(seen, [-1, channels]),
-                    tf.reshape(upstream[:, row_out, column_out], [-1, filters]),
+                    tf.reshape(_seen(maps, row, column), [-1, channels]),
+                    tf.reshape(upstream[:, row.out, column.out], [-1, filters]),
                     transpose_a=True,
                 )
             )
     return tf.reshape(tf.stack(products), [*kernel_size, channels, filters])
 
 
-def _overlaps(
-    size: int, kernel_size: int, stride: int, padding: str
-) -> Iterator[tuple[slice, slice]]:
-    """For each position in a kernel: the inputs that it meets, and the outputs that they are for.
+class _Overlap(NamedTuple):
+    """Where a position of a kernel meets the inputs, along one axis."""
 
-    All along one axis of ``size`` inputs.
-    """
+    position: int
+    outputs: int
+    """How many outputs there are in all."""
+    first: int
+    """The first output for which it meets an input."""
+    length: int
+    """For how many it does, one after the other."""
+    start: int
+    """The input that it meets for the first of them."""
+    stride: int
+
+    @property
+    def out(self) -> slice:
+        return slice(self.first, self.first + self.length)
+
+    @property
+    def inputs(self) -> slice:
+        return slice(self.start, self.start + (self.length - 1) * self.stride + 1, self.stride)
+
+
+def _overlaps(size: int, kernel_size: int, stride: int, padding: str) -> Iterator[_Overlap]:
+    """For each position in a kernel, its overlap along an axis of ``size`` inputs."""
     if padding == "same":
         outputs = -(-size // stride)
         before = max((outputs - 1) * stride + kernel_size - size, 0) // 2
@@ -109,12 +223,34 @@ def _overlaps(
     for position in range(kernel_size):
         shift = position - before
         first = max(0, -(shift // stride))
-        stop = min(outputs, (size - 1 - shift) // stride + 1)
-        start = first * stride + shift
-        yield slice(start, start + (stop - first - 1) * stride + 1, stride), slice(first, stop)
+        length = max(0, min(outputs, (size - 1 - shift) // stride + 1) - first)
+        yield _Overlap(position, outputs, first, length, first * stride + shift, stride)
 
 
-def _within(inputs: slice, stride: int) -> tuple[int, slice]:
-    """Where inputs lie on an axis that is split into [size / stride, stride]."""
-    start, phase = divmod(inputs.start, stride)
-    return phase, slice(start, (inputs.stop - 1) // stride + 1)
+def _split(maps: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
+    """Maps as [N, H / strides, strides, W / strides, strides, C], where the strides divide them.
+
+    A slice of steps of 1 out of these is much faster than one of other steps out of the maps.
+    """
+    height, width, channels = maps.shape[1:]
+    if tuple(strides) == (1, 1) or height % strides[0] or width % strides[1]:
+        return maps
+    shape = [height // strides[0], strides[0], width // strides[1], strides[1], channels]
+    return tf.reshape(maps, [-1, *shape])
+
+
+def _seen(maps: tf.Tensor, row: _Overlap, column: _Overlap) -> tf.Tensor:
+    """What a position meets of maps, or of maps that were split."""
+    if len(maps.shape) == 4:
+        return maps[:, row.inputs, column.inputs]
+    (top, down), (left, across) = (divmod(o.start, o.stride) for o in (row, column))
+    return maps[:, top : top + row.length, down, left : left + column.length, across]
+
+
+def _placed(part: tf.Tensor, top: int, left: int, size: tuple[int, int]) -> tf.Tensor:
+    """Maps [N, *, *, C] within zeros, from row ``top`` and column ``left`` on."""
+    height, width = part.shape[1:3]
+    if (height, width) == tuple(size):
+        return part
+    around = [[top, size[0] - height - top], [left, size[1] - width - left]]
+    return tf.pad(part, [[0, 0], *around, [0, 0]])

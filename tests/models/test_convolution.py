@@ -5,8 +5,19 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kfeat.models import winograd
 from kfeat.models.convolution import convolve
 from kfeat.models.layers import Conv2D
+
+
+def outputs_and_gradients(function, x, w):
+    """Of a sum in which every output has another weight."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = function(x, w)
+        weights = tf.cos(tf.range(tf.size(y), dtype=tf.float32))
+        loss = tf.reduce_sum(tf.reshape(y, [-1]) * tf.cast(weights, y.dtype))
+    return [y, *tape.gradient(loss, [x, w])]
 
 
 @settings(max_examples=60, deadline=None)
@@ -23,15 +34,35 @@ def test_equals_tensorflow_in_outputs_and_gradients(sides, kernel, strides, padd
     rng = np.random.default_rng(seed)
     x = tf.constant(rng.normal(size=(2, *sides, 3)), tf.float32)
     w = tf.constant(rng.normal(size=(*kernel, 3, 4)), tf.float32)
-    results = []
-    for function in (lambda *a: tf.nn.conv2d(*a[:3], a[3].upper()), convolve):
-        with tf.GradientTape() as tape:
-            tape.watch([x, w])
-            y = function(x, w, strides, padding)
-            loss = tf.reduce_sum(y * tf.cos(tf.range(tf.size(y), dtype=tf.float32)[-1] + y))
-        results.append([y, *tape.gradient(loss, [x, w])])
-    for theirs, ours in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    theirs = outputs_and_gradients(lambda *a: tf.nn.conv2d(*a, strides, padding.upper()), x, w)
+    ours = outputs_and_gradients(lambda *a: convolve(*a, strides, padding), x, w)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sides=st.tuples(st.integers(1, 14), st.integers(1, 14)), seed=st.integers(0, 2**16))
+def test_winograd_is_a_convolution_to_float32s_precision(sides, seed):
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=(2, *sides, 8)), rng.normal(size=(3, 3, 8, 6))
+    exact = outputs_and_gradients(
+        lambda *a: tf.nn.conv2d(*a, 1, "SAME"), tf.constant(x), tf.constant(w)
+    )
+    ours = outputs_and_gradients(
+        winograd.convolve, tf.constant(x, tf.float32), tf.constant(w, tf.float32)
+    )
+    for a, b in zip(ours, exact, strict=True):
+        assert np.linalg.norm(np.asarray(a) - b) < 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("tile", winograd.TILES)
+def test_winograds_combinations_are_exact(tile):
+    """Of whole numbers, all that is computed is a whole number or a small fraction."""
+    rng = np.random.default_rng(tile)
+    pixels, weights = rng.integers(-9, 9, tile + 2), rng.integers(-9, 9, 3)
+    for_outputs, for_inputs, for_kernel = winograd.transforms(tile)
+    outputs = for_outputs @ ((for_kernel @ weights) * (for_inputs @ pixels))
+    np.testing.assert_allclose(outputs, np.correlate(pixels, weights), atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
@@ -39,6 +70,8 @@ def test_equals_tensorflow_in_outputs_and_gradients(sides, kernel, strides, padd
     ("size", "channels", "options"),
     [
         (6, 256, {"filters": 128, "kernel_size": 3, "padding": "same", "use_bias": False}),
+        (6, 256, {"filters": 256, "kernel_size": 3, "padding": "same", "use_bias": False}),
+        (3, 128, {"filters": 256, "kernel_size": 3, "padding": "same", "use_bias": False}),
         (8, 256, {"filters": 256, "kernel_size": 3, "strides": 2, "activation": "relu"}),
         (5, 24, {"filters": 16, "kernel_size": 1, "strides": 2, "use_bias": False}),
     ],
