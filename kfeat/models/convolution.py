@@ -139,13 +139,19 @@ def maps_gradient(
                 phases.setdefault((down, across), []).append(placed)
     if tuple(strides) == (1, 1):
         return tf.add_n(phases[0, 0])
-    nothing = tf.zeros([tf.shape(upstream)[0], *phase_size, channels], upstream.dtype)
-    rows = [
-        tf.stack([tf.add_n(phases.get((i, j), [nothing])) for j in range(strides[1])], axis=3)
-        for i in range(strides[0])
-    ]
     whole = [side * s for side, s in zip(phase_size, strides, strict=True)]
-    gradient = tf.reshape(tf.stack(rows, axis=2), [-1, *whole, channels])
+    if list(phases) == [(0, 0)]:
+        shape = [-1, phase_size[0], 1, phase_size[1], 1, channels]
+        around = [[0, 0], [0, 0], [0, strides[0] - 1], [0, 0], [0, strides[1] - 1], [0, 0]]
+        gradient = tf.pad(tf.reshape(tf.add_n(phases[0, 0]), shape), around)
+    else:
+        nothing = tf.zeros([tf.shape(upstream)[0], *phase_size, channels], upstream.dtype)
+        rows = [
+            tf.stack([tf.add_n(phases.get((i, j), [nothing])) for j in range(strides[1])], axis=3)
+            for i in range(strides[0])
+        ]
+        gradient = tf.stack(rows, axis=2)
+    gradient = tf.reshape(gradient, [-1, *whole, channels])
     return gradient if whole == list(size) else gradient[:, : size[0], : size[1]]
 
 

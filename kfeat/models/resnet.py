@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from kfeat.models.layers import BatchNormalization, Conv2D
+from kfeat.models.layers import BatchNormalization, Conv2D, Rescaling
 
 STRIDE = 32
 """Factor between the side of the image and that of the last feature map."""
@@ -60,7 +60,7 @@ def _resnet(
     name: str,
 ) -> keras.Model:
     images = keras.Input((image_size, image_size, 3), name="images")
-    x = layers.Rescaling(
+    x = Rescaling(
         scale=[1 / (255 * s) for s in STANDARD_DEVIATION],
         offset=[-m / s for m, s in zip(MEAN, STANDARD_DEVIATION, strict=True)],
         name="normalise",

@@ -355,9 +355,13 @@ def portable(model: keras.Model) -> keras.Model:
     """Copy a model with Keras's own layers in place of kfeat's, so that Keras alone loads it."""
     import keras
 
-    from kfeat.models.layers import BatchNormalization, Conv2D
+    from kfeat.models import layers
 
-    own = {BatchNormalization: keras.layers.BatchNormalization, Conv2D: keras.layers.Conv2D}
+    own = {
+        layers.BatchNormalization: keras.layers.BatchNormalization,
+        layers.Conv2D: keras.layers.Conv2D,
+        layers.Rescaling: keras.layers.Rescaling,
+    }
 
     def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
         return own.get(type(layer), type(layer)).from_config(layer.get_config())

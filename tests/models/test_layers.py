@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfeat.models.layers import BatchNormalization
+from kfeat.models.layers import BatchNormalization, Rescaling
 
 TOLERANCE = {"float32": 2e-5, "mixed_bfloat16": 2e-2}
 
@@ -86,3 +86,15 @@ def test_other_weights_run_keras_own_code(dtype):
         kind(dtype=dtype)(x) for kind in (keras.layers.BatchNormalization, BatchNormalization)
     )
     np.testing.assert_array_equal(tf.cast(ours, tf.float32), tf.cast(theirs, tf.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("scale", [1 / 127.5, [0.01, 0.02, 0.03]])
+def test_rescaling_is_keras_own(scale, dtype):
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype("float32")
+    ours, theirs = (
+        kind(scale, [-1.0, 0.5, 2.0], dtype=dtype)(images)
+        for kind in (Rescaling, keras.layers.Rescaling)
+    )
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(tf.cast(ours, "float32"), tf.cast(theirs, "float32"))
