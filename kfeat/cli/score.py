@@ -10,6 +10,8 @@ import click
 from kfeat.models.precision import PRECISIONS
 from kfeat.serving.engines import ENGINES
 
+SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports scikit-learn
+
 
 @click.command()
 @click.option("--model", "models", multiple=True, metavar="M", help="What to score; repeatable.")
@@ -31,6 +33,14 @@ from kfeat.serving.engines import ENGINES
 @click.option(
     "--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs of k-means."
 )
+@click.option(
+    "--search",
+    type=click.Choice(SEARCHES),
+    default="exact",
+    show_default=True,
+    help="What finds the neighbours.",
+)
+@click.option("--all", is_flag=True, help="The slow metrics too, and a check for leaks.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many images of each split.")
 @click.option("--image-size", type=click.IntRange(1), help="For models that take any size.")
 @click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)
@@ -61,6 +71,7 @@ def command(
     kfeat score --model cae1 --test photos
     kfeat score --model runs/cae1/3 --model pca128 --test cifar10 --json
     kfeat score --model ~/models/vit/1 --test ~/pictures
+    kfeat score --model cae1 --test photos --all
     kfeat score --features test.npz --train-features train.npz
     """
     if bool(models) == bool(features):
@@ -90,7 +101,10 @@ def command(
         click.echo(format_table(results))
 
 
-WITH_FEATURES = ("features", "train_features", "k", "neighbours", "seed", "repeats", "limit")
+WITH_FEATURES = (
+    *("features", "train_features", "k", "neighbours", "seed", "repeats", "limit"),
+    *("search", "all"),
+)
 
 
 def _refuse_what_needs_images(context: click.Context) -> None:

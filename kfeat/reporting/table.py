@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -14,7 +15,8 @@ def format_table(results: list[dict[str, Any]]) -> str:
 
     Returns:
         Lines of aligned columns, joined by newlines. Metrics have four decimals, with
-        ± and the standard deviation after repeats; what is not known is ``-``.
+        ± and the standard deviation after repeats; what is not known is ``-``. Results with
+        ``"more"`` add a second table, and for each model a list of the most confused classes.
     """
     shown = {
         "pairwise F": "pairwise_f",
@@ -38,13 +40,59 @@ def format_table(results: list[dict[str, Any]]) -> str:
                 _decimals(result["classification"]["accuracy"]),
             )
         )
+    lines = _aligned(rows, 2)
+    if any(result.get("more") for result in results):
+        lines += ["", *_aligned(_more_rows(results), 1)]
+        for result in results:
+            lines += _confusions(result)
+    return "\n".join(lines)
+
+
+def _more_rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    shown = {
+        "KNN cosine": "knn_cosine_accuracy",
+        "linear probe": "linear_probe_accuracy",
+        "mAP": "mean_average_precision",
+        "alignment": "alignment",
+        "uniformity": "uniformity",
+        "effective rank": "effective_rank",
+        "silhouette of classes": "silhouette_classes",
+        "of clusters": "silhouette_clusters",
+        "leaks": "",
+    }
+    rows = [("model", *shown)]
+    for result in results:
+        more, leaks = result.get("more") or {}, result.get("leaks")
+        values = [_decimals(more.get(name)) for name in shown.values() if name]
+        count = str(leaks["count"]) if leaks else "-"
+        rows.append((result.get("model") or "-", *values, count))
+    return rows
+
+
+def _confusions(result: dict[str, Any]) -> list[str]:
+    """The most confused pairs of classes, in words; nothing where KNN did not run."""
+    classes = result.get("classes")
+    if not classes or not classes["most_confused"]:
+        return []
+    names = dict(zip(classes["labels"], classes["names"], strict=True))
+    rows = [
+        (names[pair["true"]], names[pair["predicted"]], str(pair["count"]), f"{pair['share']:.1%}")
+        for pair in classes["most_confused"]
+    ]
+    heading = ("of class", "taken for", "samples", "share")
+    model = result.get("model") or "features"
+    return ["", f"{model}: most confused by KNN", *_aligned([heading, *rows], 2)]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+    """Pad the columns to equal widths, the first ``left`` of them on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        words += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        words = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        words += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
         lines.append("  ".join(words))
-    return "\n".join(lines)
+    return lines
 
 
 def _decimals(value: float | None, deviation: float | None = None) -> str:

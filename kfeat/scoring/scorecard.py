@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kfeat.errors import InputError
+from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import check_features, check_labels, load_features
+from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
-from kfeat.scoring.neighbours import knn_predict
+from kfeat.scoring.neighbours import check_search, knn_predict
+from kfeat.scoring.retrieval import mean_average_precision
 
 log = logging.getLogger("kfeat")
 
@@ -33,6 +37,19 @@ CLUSTERING_METRICS = (
     "accuracy",
 )
 
+MORE_METRICS = (
+    "knn_cosine_accuracy",
+    "linear_probe_accuracy",
+    "linear_probe_c",
+    "mean_average_precision",
+    "alignment",
+    "uniformity",
+    "effective_rank",
+    "silhouette_classes",
+    "silhouette_clusters",
+)
+"""What ``all`` adds to a scorecard; docs/scorecard.md says what each tells."""
+
 
 def score(
     test_features: ArrayLike,
@@ -44,6 +61,8 @@ def score(
     neighbours: int = 5,
     seed: int = 0,
     repeats: int = 1,
+    search: str = "exact",
+    all: bool = False,
 ) -> dict[str, Any]:
     """Score features: cluster those of the test set, classify them by those of the train set.
 
@@ -60,6 +79,9 @@ def score(
         neighbours: the number of nearest neighbours that vote, up to M.
         seed: seed of k-means, 0 .. 2**32 - repeats.
         repeats: how often to run k-means, with the seeds seed .. seed + repeats - 1.
+        search: what finds the neighbours, ``"exact"`` or ``"faiss"``; see
+            `kfeat.scoring.neighbours.nearest`.
+        all: also compute `MORE_METRICS`, most of which take O(N^2) time.
 
     Returns:
         A dictionary that JSON can hold::
@@ -67,24 +89,29 @@ def score(
             {"features": {"count": N, "dim": D},
              "clustering": {"k": k, "repeats": repeats, one entry a metric, "sizes": [...]},
              "classification": {"k": neighbours, "accuracy": ...},
-             "seconds": {"clustering": ..., "classification": ...}}
+             "classes": what `kfeat.scoring.classification.per_class` finds in the KNN
+                 predictions, and "names": the labels as text,
+             "more": {one entry a metric} with all, else None,
+             "seconds": {"clustering": ..., "classification": ..., with all one a metric}}
 
         The clustering metrics are those of `CLUSTERING_METRICS`, each the mean over the
         repeats; with more than one repeat ``clustering["std"]`` has their sample standard
         deviations (ddof=1) by name. ``sizes`` are the cluster sizes of the first run, largest
         first. ``seconds`` is the time that all repeats took together. What could not be
-        computed, for want of labels or of a train set, is None.
+        computed, for want of labels or of a train set, is None. ``more`` has the metrics of
+        `MORE_METRICS`, those of the clusters for the first run of k-means.
 
     Raises:
         InputError: features that are not [N, D], not numbers or not finite; labels that are
-            not one a row or of the wrong kind; k, neighbours, seed or repeats out of range.
+            not one a row or of the wrong kind; k, neighbours, seed or repeats out of range; no
+            such search.
 
     >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
     >>> card = score(features, ["cat", "cat", "dog", "dog"], k=2)
     >>> card["clustering"]["nmi"], card["clustering"]["sizes"], card["classification"]
     (1.0, [2, 2], {'k': 5, 'accuracy': None})
     """
-    check_options(k, neighbours, seed, repeats)
+    check_options(k, neighbours, seed, repeats, search)
     test = check_features(test_features, "test features")
     if k > len(test):
         raise InputError(f"k {k}: more clusters than the {len(test)} test samples: lower k")
@@ -101,10 +128,13 @@ def score(
 
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
     classification: dict[str, Any] = {"k": neighbours, "accuracy": None}
+    classes = None
     if labels is not None and train is not None and train_classes is not None:
         start = time.perf_counter()
-        predicted = knn_predict(train, train_classes, test, neighbours)
+        predicted = knn_predict(train, train_classes, test, neighbours, search=search)
         classification["accuracy"] = accuracy(labels, predicted)
+        classes = per_class(labels, predicted)
+        classes["names"] = [str(label) for label in classes["labels"]]
         seconds["classification"] = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -123,21 +153,75 @@ def score(
     clustering["sizes"] = sorted(np.bincount(runs[0], minlength=k).tolist(), reverse=True)
     seconds["clustering"] = time.perf_counter() - start
 
+    more = None
+    if all:
+        more, times = _more(test, labels, train, train_classes, runs[0], neighbours, search)
+        seconds |= times
     return {
         "features": {"count": test.shape[0], "dim": test.shape[1]},
         "clustering": clustering,
         "classification": classification,
+        "classes": classes,
+        "more": more,
         "seconds": seconds,
     }
 
 
-def check_options(k: int, neighbours: int, seed: int, repeats: int) -> None:
+def _more(
+    test: np.ndarray,
+    labels: np.ndarray | None,
+    train: np.ndarray | None,
+    train_classes: np.ndarray | None,
+    clusters: np.ndarray,
+    neighbours: int,
+    search: str,
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Compute `MORE_METRICS`, and the seconds of each; None where labels or train set lack."""
+    more: dict[str, float | None] = dict.fromkeys(MORE_METRICS)
+    seconds: dict[str, float | None] = {}
+
+    def add(name: str, compute: Callable[[], float | None]) -> None:
+        log.info("scoring: %s", name.replace("_", " "))
+        start = time.perf_counter()
+        more[name] = compute()
+        seconds[name] = time.perf_counter() - start
+
+    add("uniformity", lambda: uniformity(test))
+    add("effective_rank", lambda: effective_rank(test))
+    add("silhouette_clusters", lambda: silhouette(test, clusters))
+    if labels is None:
+        return more, seconds
+    add("mean_average_precision", lambda: mean_average_precision(test, labels))
+    add("alignment", lambda: alignment(test, labels))
+    add("silhouette_classes", lambda: silhouette(test, labels))
+    if train is None or train_classes is None:
+        return more, seconds
+
+    def by_angle() -> float:
+        options = {"metric": "cosine", "search": search}
+        return accuracy(labels, knn_predict(train, train_classes, test, neighbours, **options))
+
+    def by_probe() -> float | None:
+        try:
+            predicted, more["linear_probe_c"] = linear_probe(train, train_classes, test)
+        except InputError as error:  # features that are fine for all else
+            log.warning("linear probe left out: %s", error)
+            return None
+        return accuracy(labels, predicted)
+
+    add("knn_cosine_accuracy", by_angle)
+    add("linear_probe_accuracy", by_probe)
+    return more, seconds
+
+
+def check_options(k: int, neighbours: int, seed: int, repeats: int, search: str = "exact") -> None:
     """Raise `InputError` where an option of `score` is out of range for any features."""
     for name, value in (("k", k), ("neighbours", neighbours), ("repeats", repeats)):
         if value < 1:
             raise InputError(f"{name} {value}: give 1 or more")
     if not 0 <= seed <= 2**32 - repeats:
         raise InputError(f"seed {seed}: give 0 to {2**32 - repeats}")
+    check_search("euclidean", search)
 
 
 def score_features(
@@ -149,6 +233,8 @@ def score_features(
     seed: int = 0,
     repeats: int = 1,
     limit: int | None = None,
+    search: str = "exact",
+    all: bool = False,
 ) -> dict[str, Any]:
     """Score features that anybody made, without TensorFlow.
 
@@ -161,6 +247,8 @@ def score_features(
         seed: of k-means.
         repeats: runs of k-means; mean and standard deviation are given.
         limit: at most the first so many rows of each file.
+        search: what finds the neighbours, ``"exact"`` or ``"faiss"``.
+        all: also compute the slow metrics, `MORE_METRICS`.
 
     Returns:
         As `kfeat.score`; ``data`` is the file, ``model`` is the one that the file names, or
@@ -169,7 +257,7 @@ def score_features(
     Raises:
         InputError: a file or an option cannot be used.
     """
-    check_options(k, neighbours, seed, repeats)
+    check_options(k, neighbours, seed, repeats, search)
     tested = load_features(test, limit)
     fitted = load_features(train, limit) if train else None
     card = score(
@@ -181,6 +269,8 @@ def score_features(
         neighbours=neighbours,
         seed=seed,
         repeats=repeats,
+        search=search,
+        all=all,
     )
     say_what_is_missing(tested.labels is not None, fitted is not None)
     return {
