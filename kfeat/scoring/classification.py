@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from kfeat.errors import InputError
@@ -19,7 +19,7 @@ from kfeat.scoring.metrics import as_labels, check_comparable
 
 log = logging.getLogger("kfeat")
 
-REGULARISATIONS = tuple(10.0**power for power in range(-4, 3))
+REGULARISATIONS = tuple(10.0**power for power in range(-5, 2))
 """The inverse strengths C that `linear_probe` chooses from."""
 
 MATRIX_CLASSES = 1000
@@ -36,7 +36,8 @@ def linear_probe(
     where z has mean 0 and variance 1 in each dimension of the train set. C is the one of
     `REGULARISATIONS` with the best mean accuracy in a stratified cross-validation on the train
     set, of 5 folds, or as many as the smallest class has samples; of equally good ones, the
-    smallest. All parts are scikit-learn's; nothing is random.
+    smallest. This is scikit-learn's
+    ``LogisticRegressionCV``; nothing is random.
 
     Source: Alain and Bengio, Understanding intermediate layers using linear classifier probes
     (arXiv 1610.01644).
@@ -55,7 +56,7 @@ def linear_probe(
 
     >>> train = np.array([[0.0], [0.2], [5.0], [5.2]])
     >>> linear_probe(train, ["cat", "cat", "dog", "dog"], np.array([[0.1], [4.0]]))
-    (array(['cat', 'dog'], dtype='<U3'), 0.0001)
+    (array(['cat', 'dog'], dtype='<U3'), 1e-05)
     """
     labels = as_labels(train_labels, "train labels")
     if len(labels) != len(train_features):
@@ -68,17 +69,26 @@ def linear_probe(
             f"train labels: {len(classes)} classes, the smallest of {sizes.min()} samples: "
             "a linear probe needs two or more of both"
         )
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        {"logisticregression__C": REGULARISATIONS},
+    scaler = StandardScaler().fit(train_features)
+    train, test = scaler.transform(train_features), scaler.transform(test_features)
+    if train.shape[1] > len(train):
+        # W lies in the span of the train samples: their principal components lose nothing.
+        rotation = PCA(svd_solver="full").fit(train)
+        train, test = rotation.transform(train), rotation.transform(test)
+    probe = LogisticRegressionCV(
+        Cs=list(REGULARISATIONS),
         cv=StratifiedKFold(min(5, int(sizes.min()))),
+        l1_ratios=(0,),
+        scoring="accuracy",
+        max_iter=1000,
+        use_legacy_attributes=False,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        search.fit(train_features, labels)
+        probe.fit(train, labels)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         log.warning("linear probe: a fit stopped after 1000 iterations, before it converged")
-    return search.predict(test_features), search.best_params_["logisticregression__C"]
+    return probe.predict(test), float(probe.C_)
 
 
 def per_class(labels_true: ArrayLike, labels_pred: ArrayLike, pairs: int = 10) -> dict[str, Any]:

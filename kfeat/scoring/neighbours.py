@@ -167,7 +167,11 @@ def _merge(
         likeness -= (y / 2).astype(np.float32)
         largest, reach = largest + y.max() / 2, (x - distances[:, -1]) / 2
     if not start and k <= len(block):
-        reach = np.partition(likeness, len(block) - k, axis=1)[:, -k]
+        # The k-th nearest of the block is no farther than the k-th of the nearest of each group.
+        groups = min(len(block), max(256, 8 * k))
+        size = len(block) // groups
+        best = likeness[:, : size * groups].reshape(-1, size, groups).max(axis=1)
+        reach = np.partition(best, groups - k, axis=1)[:, -k]
     # At most so far a float32 sum is from the true one; twice, for both sides of the comparison.
     # What is too small for float32 is lost whole, hence the constant; x is of float64.
     terms = min(dim, PANEL) + dim // PANEL + 16
@@ -192,8 +196,8 @@ def _merge(
     distance = np.append(distances[touched], exact)
     order = np.lexsort((index, distance, where))
     firsts = np.searchsorted(where[order], np.arange(len(touched)))
-    best = order[firsts[:, None] + np.arange(k)]
-    indices[touched], distances[touched] = index[best], distance[best]
+    order = order[firsts[:, None] + np.arange(k)]
+    indices[touched], distances[touched] = index[order], distance[order]
 
 
 def _faiss(

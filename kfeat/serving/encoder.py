@@ -292,6 +292,7 @@ def embed_split(
     *,
     resize: str = "crop",
     limit: int | None = None,
+    look: Callable[[np.ndarray], None] | None = None,
 ) -> Features:
     """Run an encoder on a split of a source, batch by batch as they are read.
 
@@ -302,6 +303,7 @@ def embed_split(
         image_size: the side to which they are brought.
         resize: see `kfeat.data.pipeline.resized`.
         limit: at most so many images; None for all.
+        look: called with each batch of images, uint8 [N, S, S, 3], as the encoder gets them.
 
     Returns:
         Features float32 [N, D] with the images' ids, and their labels int64 [N] where the
@@ -326,6 +328,8 @@ def embed_split(
             ids.extend(os.fsdecode(name) for name in batch["id"])
             if split in source.labelled:
                 labels.append(batch["label"])
+            if look:
+                look(batch["image"])
             yield batch["image"]
 
     done = 0

@@ -12,7 +12,10 @@ from kfeat.data.source import UNLABELLED
 from kfeat.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kfeat.data.source import Source
+    from kfeat.scoring.features import Features
 
 log = logging.getLogger("kfeat")
 
@@ -33,6 +36,8 @@ def score(
     neighbours: int = 5,
     seed: int = 0,
     repeats: int = 1,
+    search: str = "exact",
+    all: bool = False,
     limit: int | None = None,
     image_size: int | None = None,
     resize: str = "crop",
@@ -62,6 +67,9 @@ def score(
         neighbours: neighbours that vote.
         seed: of k-means, and of pca128 on large images.
         repeats: runs of k-means; mean and standard deviation are given.
+        search: what finds the neighbours, ``"exact"`` or ``"faiss"``; see
+            `kfeat.scoring.neighbours.nearest`.
+        all: also compute the slow metrics, and look for test images in the train split.
         limit: at most so many test images, and at most so many train images.
         image_size: side of the images in pixels, for the baselines and encoders that take
             any; None for the data's own, where all its images share one, else 32.
@@ -80,18 +88,23 @@ def score(
         What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
         "sha256", "engine", "precision"}; None for a baseline), ``test`` and ``train`` ({"data",
         "split", "count"}; train is None where nothing is fitted), ``image_size``,
-        ``unreadable`` (image to reason) and ``seconds["features"]``.
+        ``unreadable`` (image to reason) and ``seconds["features"]``. With ``all``, ``leaks`` is
+        {"method", "threshold", "count", "pairs"}: the number of test images that are all but
+        identical to one of the train split (see `kfeat.data.leaks`), and the first ten of
+        them, each {"test", "train" (ids), "bits" (that differ)}; None without ``all`` or
+        without a train split.
 
     Raises:
         InputError: the model, the data or an option cannot be used.
     """
+    from kfeat.data import leaks
     from kfeat.data.catalog import open_source
     from kfeat.scoring import scorecard
     from kfeat.scoring.baselines import fit_pca
     from kfeat.scoring.features import save_features as save
     from kfeat.serving import encoder
 
-    scorecard.check_options(k, neighbours, seed, repeats)
+    scorecard.check_options(k, neighbours, seed, repeats, search)
     path = None if model in encoder.BASELINES else encoder.locate(model, home)
     test_source = open_source(test, data_dir=data_dir, strict=strict)
     train_source = (
@@ -134,10 +147,16 @@ def score(
     splits = {"test": (test_source, test_split)}
     if train_split:
         splits["train"] = (train_source, train_split)
-    features = {
-        part: encoder.embed_split(loaded, *split, image_size, resize=resize, limit=limit)
-        for part, split in splits.items()
-    }
+    features: dict[str, Features] = {}
+    hashes: dict[str, list[np.ndarray]] = {"test": [], "train": []}
+    for name, split in splits.items():
+
+        def look(images: np.ndarray, seen: list[np.ndarray] = hashes[name]) -> None:
+            seen.append(leaks.perceptual_hashes(images))
+
+        features[name] = encoder.embed_split(
+            loaded, *split, image_size, resize=resize, limit=limit, look=look if all else None
+        )
     if model == "pca128":
         pca = fit_pca(features["train"].features, 128, seed)
         for part in features.values():
@@ -163,7 +182,17 @@ def score(
         neighbours=neighbours,
         seed=seed,
         repeats=repeats,
+        search=search,
+        all=all,
     )
+    names = test_source.class_names
+    if card["classes"] and names:
+        card["classes"]["names"] = [names[label] for label in card["classes"]["labels"]]
+    found = None
+    if all and fitted:
+        started = time.perf_counter()
+        found = _leaks(tested, fitted, hashes)
+        card["seconds"]["leaks"] = time.perf_counter() - started
     return {
         "model": model,
         "encoder": made_by,
@@ -173,8 +202,36 @@ def score(
         else None,
         "image_size": image_size,
         **card,
+        "leaks": found,
         "unreadable": test_source.unreadable | train_source.unreadable,
         "seconds": {"features": seconds, **card["seconds"]},
+    }
+
+
+def _leaks(
+    tested: Features, fitted: Features, hashes: dict[str, list[np.ndarray]]
+) -> dict[str, Any]:
+    """Count the test images that stand in the train split too, log it, name the first ten."""
+    import numpy as np
+
+    from kfeat.data import leaks
+
+    assert tested.ids is not None and fitted.ids is not None
+    test, train = np.concatenate(hashes["test"]), np.concatenate(hashes["train"])
+    found = list(zip(*(part.tolist() for part in leaks.near_identical(test, train)), strict=True))
+    log.info(
+        "leaks: %d of %d test images are near-identical to one of the %d train images "
+        "(%s, up to %d of 64 bits)",
+        *(len(found), len(test), len(train), leaks.HASH, leaks.THRESHOLD),
+    )
+    return {
+        "method": leaks.HASH,
+        "threshold": leaks.THRESHOLD,
+        "count": len(found),
+        "pairs": [
+            {"test": str(tested.ids[a]), "train": str(fitted.ids[b]), "bits": bits}
+            for a, b, bits in found[:10]
+        ],
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from kfeat.errors import InputError
@@ -51,6 +52,40 @@ def test_score_is_scikit_learn_and_the_metrics() -> None:
     assert card["classification"] == {"k": 3, "accuracy": np.mean(predicted == labels)}
     assert all(seconds > 0 for seconds in card["seconds"].values())
     assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+
+def test_all_adds_the_slow_metrics_and_their_seconds() -> None:
+    train, train_labels, test, labels = blobs()
+    names = np.array(["ant", "bee", "cat", "dog", "elk", "fox"])
+    plain = score(test, names[labels], train, names[train_labels], k=6, seed=7)
+    card = score(test, names[labels], train, names[train_labels], k=6, seed=7, all=True)
+    assert plain["more"] is None and plain["classes"] == card["classes"]
+    for part in ("clustering", "classification", "features"):
+        assert plain[part] == card[part]
+    more = card["more"]
+    assert tuple(more) == scorecard.MORE_METRICS
+    judge = KNeighborsClassifier(5, algorithm="brute", metric="cosine")
+    judge.fit(train, train_labels)
+    assert more["knn_cosine_accuracy"] == judge.score(test, labels)
+    clusters = KMeans(6, n_init=10, random_state=7).fit_predict(test)
+    for name, groups in (("silhouette_classes", labels), ("silhouette_clusters", clusters)):
+        assert more[name] == pytest.approx(silhouette_score(test, groups), abs=1e-6)
+    assert more["linear_probe_accuracy"] > 0.5 and more["mean_average_precision"] > 0.3
+    assert set(card["seconds"]) - set(plain["seconds"]) == set(more) - {"linear_probe_c"}
+    assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+    lines = format_table([card]).splitlines()
+    assert lines[3].startswith("model") and f"{more['linear_probe_accuracy']:.4f}" in lines[4]
+    worst = card["classes"]["most_confused"][0]
+    assert lines[8].split() == [
+        *(worst["true"], worst["predicted"], str(worst["count"]), f"{worst['share']:.1%}")
+    ]
+
+    bare = score(test, k=6, all=True)["more"]
+    known = {name for name, value in bare.items() if value is not None}
+    assert known == {"uniformity", "effective_rank", "silhouette_clusters"}
+    one_class = score(test, labels, train, np.zeros(150, int), k=6, all=True)["more"]
+    assert one_class["linear_probe_accuracy"] is None
 
 
 def test_repeats_give_mean_and_standard_deviation_over_seeds() -> None:
