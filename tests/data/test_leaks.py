@@ -30,7 +30,7 @@ def test_copies_of_photographs_are_found(photographs, side, quality):
     of_copies = perceptual_hashes(np.stack([np.asarray(copy) for copy in copies]))
     found, _, bits = near_identical(of_copies, hashes)
     assert len(found) > 0.9 * len(images) and bits.max() <= leaks.THRESHOLD
-    # The photographs themselves are not each other's copies, but for flat ones.
+    # The photographs themselves are not each other's copies, but for a few.
     others = sum(
         len(near_identical(hashes[n : n + 1], np.delete(hashes, n))[0]) for n in range(120)
     )
