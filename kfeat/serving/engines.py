@@ -77,7 +77,8 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
     from openvino.preprocess import PrePostProcessor
 
     try:
-        model = ov.convert_model(graph)
+        # Weights that are shared die with the graph, while OpenVINO still computes with them.
+        model = ov.convert_model(graph, share_weights=False)
         model.reshape([size or -1 for size in shape])
         index = 0
         if len(model.outputs) > 1:
