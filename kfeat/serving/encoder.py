@@ -170,17 +170,21 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
         try:
             found = wanted or loaded.precision or "float32"
             run = engines.openvino(loaded.graph(), loaded.output, shape, found)
+            log.info("%s: engine openvino, precision %s", path, found)
             return Encoder(path, run, image_size, batch_size, chosen, found)
         except InputError as error:
             if engine == "openvino":
                 raise InputError(f"{path}: {error}") from None
             log.info("%s: %s", path, error)
+    if precision == "auto":
+        wanted = loaded.precision
     if wanted not in (None, loaded.precision):
         raise InputError(
             f"{path} does not compute in {wanted} with TensorFlow: give a run or a .keras file, "
             f"export it with --precision {wanted}, or use --engine openvino"
         )
     run = engines.tensorflow(loaded.call, dtype)
+    log.info("%s: engine tensorflow, precision %s", path, loaded.precision or "its own")
     return Encoder(path, run, image_size, batch_size, "tensorflow", loaded.precision)
 
 
