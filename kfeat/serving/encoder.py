@@ -170,7 +170,6 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
         try:
             found = wanted or loaded.precision or "float32"
             run = engines.openvino(loaded.graph(), loaded.output, shape, found)
-            log.info("%s: engine openvino, precision %s", path, found)
             return Encoder(path, run, image_size, batch_size, chosen, found)
         except InputError as error:
             if engine == "openvino":
@@ -184,7 +183,6 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
             f"export it with --precision {wanted}, or use --engine openvino"
         )
     run = engines.tensorflow(loaded.call, dtype)
-    log.info("%s: engine tensorflow, precision %s", path, loaded.precision or "its own")
     return Encoder(path, run, image_size, batch_size, "tensorflow", loaded.precision)
 
 
