@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
 
 from kfeat.data.source import UNLABELLED, Source
 from kfeat.errors import InputError, nearest
+
+EMBEDDED = ("photos", "digits")
+"""Data that come with kfeat's dependencies; each is a file here."""
 
 
 def default_data_dir() -> Path:
@@ -19,8 +23,8 @@ def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool =
     """Open a data set by its name or its path.
 
     Args:
-        name: ``"photos"``, the embedded data; the path of a folder of images, or of a data
-            set that TFDS prepared; or the name of any image data set of TFDS, such as
+        name: ``"photos"`` or ``"digits"``, the embedded data; the path of a folder of images, or
+            of a data set that TFDS prepared; or the name of any image data set of TFDS, such as
             ``"stl10"`` or ``"cifar10"``. What starts with ``.``, ``~`` or ``/`` is a path.
             Any other name is looked for among the data prepared in ``data_dir`` first, then
             as a folder, and last among what TFDS can fetch.
@@ -31,10 +35,8 @@ def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool =
         InputError: there is no such data set, or nothing usable in it.
     """
     data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    if name == "photos":
-        from kfeat.data import photos
-
-        return photos.source()
+    if name in EMBEDDED:
+        return importlib.import_module(f"kfeat.data.{name}").source()
     if not name:
         raise InputError("the data set has no name: give one such as photos, or a folder")
     from kfeat.data import tfds_source
@@ -47,7 +49,7 @@ def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool =
         if not path.exists() and tfds_source.known(name):
             return tfds_source.fetched_source(name, data_dir)
         if not path.exists() and len(path.parts) == 1:
-            names = ["photos", *tfds_source.prepared_names(data_dir), *tfds_source.known_names()]
+            names = [*EMBEDDED, *tfds_source.prepared_names(data_dir), *tfds_source.known_names()]
             raise InputError(
                 f"{name!r} is no data set that kfeat or TFDS knows, and no folder"
                 + nearest(name, names)
@@ -92,12 +94,12 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
         number of images of each split; ``addable``: for each name that `binaries.add` takes,
         the archive that it is made from.
     """
-    from kfeat.data import binaries, photos, tfds_source
+    from kfeat.data import binaries, digits, photos, tfds_source
 
     data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
     return {
         "data_dir": str(data_dir),
-        "embedded": {"photos": dict(photos.SPLITS)},
+        "embedded": {"photos": dict(photos.SPLITS), "digits": dict(digits.SPLITS)},
         "prepared": tfds_source.prepared_names(data_dir),
         "addable": {name: archive.file for name, archive in binaries.ARCHIVES.items()},
     }

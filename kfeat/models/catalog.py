@@ -69,6 +69,8 @@ def find(name: str) -> Encoder:
 def check_image_size(name: str, image_size: int) -> None:
     """Raise `InputError` where the encoder cannot take square images of that side."""
     encoder = find(name)
+    if not isinstance(image_size, int):
+        raise InputError(f"image_size {image_size!r}: give a whole number of pixels")
     if image_size < encoder.smallest or image_size % encoder.step:
         multiples = f"a multiple of {encoder.step}, " if encoder.step > 1 else ""
         raise InputError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kfeat.errors import InputError
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
@@ -21,7 +23,12 @@ def resolve(precision: str) -> tuple[str, str]:
 
     Returns:
         ``"float32"`` or ``"bfloat16"``, and the reason, for people.
+
+    Raises:
+        InputError: no such precision.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision, "as asked for"
     import tensorflow as tf

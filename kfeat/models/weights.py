@@ -53,7 +53,9 @@ TORCHVISION_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 def named_as_torchvision(weights: str) -> bool:
     """Whether a source holds torchvision's names, and so no feature layer."""
-    return weights == "imagenet" or Path(weights).suffix in TORCHVISION_SUFFIXES
+    if weights == "imagenet":
+        return True
+    return Path(weights).suffix in TORCHVISION_SUFFIXES and not Path(weights).is_dir()
 
 
 def check(weights: str, model: str) -> None:
@@ -169,11 +171,17 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         from safetensors.numpy import load_file
 
         try:
-            return load_file(file)
+            tensors = load_file(file)
         except Exception as error:  # a damaged file makes the loader stumble in any way
             raise InputError(
                 f"{file} cannot be read as safetensors ({_reason(error)}): get it again"
             ) from None
+        import numpy as np
+
+        return {  # NumPy does not know bfloat16 for a floating-point type
+            name: tensor.astype(np.float32) if tensor.dtype.name == "bfloat16" else tensor
+            for name, tensor in tensors.items()
+        }
     convert = f"convert {file} to .safetensors, or pip install 'kfeat[torch]'"
     try:
         import torch

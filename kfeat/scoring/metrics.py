@@ -642,7 +642,11 @@ def clustering_metrics(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[s
     ari 0.000
     accuracy 0.500
     """
-    table = contingency(labels_true, labels_pred)
+    return metrics_of(contingency(labels_true, labels_pred))
+
+
+def metrics_of(table: Contingency) -> dict[str, float]:
+    """As `clustering_metrics`, of a contingency table."""
     parts = ("precision", "recall", "f")
     return {
         **{f"pairwise_{part}": value for part, value in zip(parts, _pairwise(table), strict=True)},

@@ -175,6 +175,8 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
             if engine == "openvino":
                 raise InputError(f"{path}: {error}") from None
             log.info("%s: %s", path, error)
+    if precision == "auto":
+        wanted = loaded.precision
     if wanted not in (None, loaded.precision):
         raise InputError(
             f"{path} does not compute in {wanted} with TensorFlow: give a run or a .keras file, "

@@ -24,8 +24,10 @@ def choose(engine: str) -> str:
     """Say what ``"auto"`` is: OpenVINO, the fastest on a processor, where it is installed.
 
     Raises:
-        InputError: OpenVINO is asked for and not installed.
+        InputError: no such engine, or OpenVINO is asked for and not installed.
     """
+    if engine not in ENGINES:
+        raise InputError(f"engine {engine!r}: choose one of {', '.join(ENGINES)}")
     installed = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not installed:
         raise InputError("engine openvino is not installed: pip install 'kfeat[openvino]'")
@@ -73,11 +75,13 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         InputError: OpenVINO cannot run the graph, or not in this precision.
     """
     import numpy as np
-    import openvino as ov
-    from openvino.preprocess import PrePostProcessor
 
     try:
-        model = ov.convert_model(graph)
+        import openvino as ov
+        from openvino.preprocess import PrePostProcessor
+
+        # Weights that are shared die with the graph, while OpenVINO still computes with them.
+        model = ov.convert_model(graph, share_weights=False)
         model.reshape([size or -1 for size in shape])
         index = 0
         if len(model.outputs) > 1:

@@ -172,6 +172,8 @@ def score(
         if folder:
             save(part, folder / f"{name}.npz")
     tested, fitted = features["test"], features.get("train")
+    if path:
+        log.info("features by %s, precision %s", loaded.engine, loaded.precision or "its own")
     log.info("scoring %d x %d features", *tested.features.shape)
     card = scorecard.score(
         tested.features,

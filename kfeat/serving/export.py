@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ from kfeat.serving.folding import folded
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger("kfeat")
 
 MANIFEST = "assets.extra/kfeat.json"
 """Where a SavedModel says what it was made from; TF Serving leaves that folder alone."""
@@ -75,14 +79,16 @@ def export(
         name: what it is served as; None for the name of the model.
         precision: what the SavedModel computes in: ``"float32"``, ``"bfloat16"`` (half of the
             size), or ``"auto"``; see `kfeat.models.precision.resolve`.
-        reuse: make no new version where the newest one has the same weights and precision.
+        reuse: make no new version where the newest one has the same weights, image size and
+            precision.
         home: see `saved_models`.
 
     Returns:
         The folder of the version.
 
     Raises:
-        InputError: there is no encoder at ``path``, or the name cannot be a folder's.
+        InputError: there is no encoder at ``path``, the name cannot be a folder's, no such
+            precision, or nothing can be written in ``home``.
     """
     path = Path(path).expanduser()
     file = path if path.suffix == ".keras" else path / "model.keras"
@@ -94,7 +100,9 @@ def export(
     name = encoder.name if name is None else name
     if not name or name.startswith(".") or Path(name).name != name:
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
-    precision, _ = resolve(precision)
+    asked, (precision, why) = precision, resolve(precision)
+    if asked == "auto":
+        log.info("precision %s: %s", precision, why)
     lean = folded(encoder, precision)
     weights = [
         [variable.numpy() for variable in variables]
@@ -108,8 +116,8 @@ def export(
         features, _ = lean.stateless_call(*constants, images, training=False)
         return {"features": features}
 
-    root = saved_models(home) / name
-    root.mkdir(parents=True, exist_ok=True)
+    root = writable(home) / name
+    root.mkdir(exist_ok=True)
     made_from = {
         "name": encoder.name,
         "image_size": shape[1],
@@ -120,7 +128,7 @@ def export(
     newest = versions(root)[-1:]
     if reuse and newest:
         before = manifest(newest[0])
-        if all(before.get(key) == made_from[key] for key in ("weights_sha256", "precision")):
+        if all(before.get(key) == made_from[key] for key in made_from if key != "versions"):
             return newest[0]
     temporary = root / f".new-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -140,6 +148,23 @@ def export(
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def writable(home: str | Path | None) -> Path:
+    """The folder of exported encoders, made where it is missing; see `saved_models`.
+
+    Raises:
+        InputError: it cannot be made, or nothing be written in it.
+    """
+    folder = saved_models(home)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}): set KFEAT_HOME to a folder that can"
+        ) from None
 
 
 def manifest(folder: Path) -> dict:

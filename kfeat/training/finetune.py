@@ -26,8 +26,10 @@ def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, str]]:
     """
     if recipe.weights == "none":
         log.info("weights none: %s starts from random weights", recipe.model)
-        if recipe.freeze_batch_norm or recipe.backbone_multiplier != 1:
-            log.info("freeze_batch_norm and backbone_multiplier have no layer to act on")
+        idle = ["freeze_batch_norm"] * recipe.freeze_batch_norm
+        idle += ["backbone_multiplier"] * (recipe.backbone_multiplier != 1)
+        if idle:
+            log.info("the recipe's %s: no layer to act on", " and ".join(idle))
         return None, {"source": "none"}
     encoder = catalog.build(recipe.model, recipe.image_size)
     origin = weights.load(encoder, recipe.weights)

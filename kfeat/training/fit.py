@@ -89,6 +89,7 @@ def train(
             f"{recipe.model} learns from labels, which {source.name} {split} has not: "
             f"choose another split or an unsupervised model"
         )
+    export.writable(home)
     precision, why = resolve(recipe.precision)
     recipe = dataclasses.replace(recipe, split=split, precision=precision)
     with _locked(output):
@@ -339,9 +340,12 @@ def compiled(
     keras.utils.set_random_seed(recipe.seed)
     precision, _ = resolve(recipe.precision)
     policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
-    graph = catalog.build_graph(recipe.model, recipe.image_size)
-    keras.config.set_dtype_policy("float32")
+    try:
+        graph = catalog.build_graph(recipe.model, recipe.image_size)
+    finally:
+        keras.config.set_dtype_policy(before)
     objective = importlib.import_module(f"kfeat.training.{catalog.find(recipe.model).objective}")
     model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
     made = optimizer(recipe, steps)

@@ -111,12 +111,16 @@ _BOUNDS = {
 }
 
 
-def shipped() -> dict[str, Path]:
-    """The recipes that come with kfeat, by name."""
+def folder() -> Path:
+    """Where the recipes are that come with kfeat."""
     package = Path(__file__).parents[1]
     installed = package / "recipes"
-    folder = installed if installed.is_dir() else package.parent / "recipes"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with kfeat, by name."""
+    return {file.stem: file for file in sorted(folder().glob("*.toml"))}
 
 
 def read(path: Path, origin: str | None = None) -> dict[str, Any]:
@@ -133,6 +137,16 @@ def read(path: Path, origin: str | None = None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {origin} is not valid TOML: {error}") from None
     return checked(values, f"recipe {origin}")
+
+
+def find(name: str) -> dict[str, Any]:
+    """Read a recipe that comes with kfeat, by its name, or a file.
+
+    Raises:
+        InputError: as `read`.
+    """
+    there = shipped()
+    return read(there[name], name) if name in there else read(Path(name))
 
 
 def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -201,9 +215,8 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
             an image size that the model cannot take.
     """
     encoder = catalog.find(model)
-    recipes = shipped()
     name = file or model
-    values = read(recipes[name], name) if name in recipes else read(Path(name))
+    values = find(name)
     if values.setdefault("model", model) != model:
         raise InputError(f"recipe {name} is for the model {values['model']!r}, not {model!r}")
     changes = checked(changes, "options")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from kfeat.errors import InputError
+from kfeat.models import catalog
+from kfeat.training import recipe as recipes
 
 LOSS = "mean squared error"
 
@@ -31,3 +38,31 @@ def prepare(
     reconstruction = graph.get_layer("reconstruction").output
     model = keras.Model(graph.inputs[0], reconstruction, name=graph.name)
     return model, {"loss": mean_squared_error}
+
+
+def reconstruct(run: str | Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Give back images as an auto-encoder does, encoder and decoder, at its best epoch.
+
+    Args:
+        run: the folder of its training.
+        batches: uint8 or float32 [N, S, S, 3] in [0, 255], of the training's image size.
+
+    Yields:
+        For each batch uint8 of its shape, rounded and clipped.
+
+    Raises:
+        InputError: the folder is no complete run, or of a model that reconstructs nothing.
+    """
+    run = Path(run)
+    weights = run / "checkpoints" / "best.weights.h5"
+    if not (weights.exists() and (run / "results.json").exists()):
+        raise InputError(f"{run} is no complete run: train it first")
+    recipe = recipes.Recipe(**recipes.read(run / "recipe.toml"))
+    if catalog.find(recipe.model).supervised:
+        raise InputError(f"{run}: {recipe.model} reconstructs nothing: give an auto-encoder's run")
+    model, _ = prepare(catalog.build_graph(recipe.model, recipe.image_size), 0, 0.0)
+    model.load_weights(weights)
+    infer = tf.function(lambda images: model(images, training=False), autograph=False)
+    for batch in batches:
+        images = infer(tf.cast(batch, tf.float32)).numpy()
+        yield np.clip(np.rint(images), 0, 255).astype(np.uint8)

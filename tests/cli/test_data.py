@@ -15,7 +15,10 @@ def run(*arguments):
 
 def test_list(tmp_path):
     listing = json.loads(run("list", "--data-dir", tmp_path, "--json"))
-    assert listing["embedded"] == {"photos": {"train": 2000, "test": 1000, "unlabelled": 5000}}
+    assert listing["embedded"] == {
+        "photos": {"train": 2000, "test": 1000, "unlabelled": 5000},
+        "digits": {"train": 1500, "test": 297},
+    }
     assert listing["prepared"] == {}
     assert set(listing["addable"]) == {"stl10", "cifar10"}
     text = run("list", "--data-dir", tmp_path)

@@ -403,3 +403,23 @@ def test_imagenet_weights_are_fetched_once_checked_and_mended(hub, state, tmp_pa
     os.remove(blob)
     assert fetch(online, pin).stdout.strip() == file
     assert fetch(offline, pin).returncode == 0
+
+
+def test_bfloat16_tensors_are_taken_as_they_are(state, tmp_path):
+    import ml_dtypes
+
+    halved = {
+        name: tensor.astype(ml_dtypes.bfloat16) if tensor.dtype == np.float32 else tensor
+        for name, tensor in state.items()
+    }
+    save_file(halved, tmp_path / "resnet18.safetensors")
+    encoder = build("resnet18", 64, tmp_path / "resnet18.safetensors")
+    kernel = encoder.get_layer("stem_conv").get_weights()[0]
+    expected = halved["conv1.weight"].astype(np.float32).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected)
+
+
+def test_a_run_may_be_called_like_a_file(tmp_path):
+    (tmp_path / "run.pt").mkdir()
+    assert not weights.named_as_torchvision(str(tmp_path / "run.pt"))
+    assert weights.named_as_torchvision("somewhere/else.pt")

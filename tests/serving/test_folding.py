@@ -1,5 +1,7 @@
 """What leaves for inference computes what was trained, in either precision, by either engine."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -140,3 +142,48 @@ def test_folding_leaves_alone_what_it_must():
     np.testing.assert_allclose(lean(images, training=False), expected, rtol=1e-4, atol=1e-5)
     low = folded(model, "bfloat16")(images, training=False)
     np.testing.assert_allclose(low, expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_what_there_is_not_is_refused(images, tmp_path):
+    path = tmp_path / "mine.keras"
+    build("cae3", 32).save(path)
+    with pytest.raises(InputError, match="precision 'bf16': choose one of auto, float32"):
+        export(path, precision="bf16", home=tmp_path)
+    with pytest.raises(InputError, match="engine 'onnx': choose one of auto, tensorflow"):
+        encoder.load(path, "onnx")
+    with pytest.raises(InputError, match=r"mine.keras.saved_models cannot be written \(Not a dir"):
+        export(path, home=path)
+
+
+def test_auto_is_the_precision_that_an_export_has(images, tmp_path):
+    path = tmp_path / "mine.keras"
+    build("cae3", 32).save(path)
+    for precision in ("float32", "bfloat16"):
+        exported = export(path, precision=precision, home=tmp_path)
+        assert encoder.load(exported, "tensorflow", "auto").precision == precision
+
+
+def test_an_export_of_another_image_size_is_another_one(tmp_path):
+    small, large = build("resnet18", 32), build("resnet18", 64)
+    large.set_weights(small.get_weights())
+    small.save(tmp_path / "small.keras")
+    large.save(tmp_path / "large.keras")
+    first, second = (
+        export(tmp_path / f"{size}.keras", reuse=True, home=tmp_path) for size in ("small", "large")
+    )
+    assert first != second
+    assert export(tmp_path / "large.keras", reuse=True, home=tmp_path) == second
+
+
+def test_an_openvino_that_cannot_be_imported_is_done_without(tmp_path, monkeypatch, caplog):
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so is missing')")
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine.keras"
+    build("cae3", 32).save(path)
+    with caplog.at_level("INFO", logger="kfeat"):
+        assert encoder.load(path).engine == "tensorflow"
+    assert "libopenvino.so is missing" in caplog.text
+    with pytest.raises(InputError, match="libopenvino.so is missing.*--engine tensorflow"):
+        encoder.load(path, "openvino")

@@ -1,0 +1,57 @@
+"""``kfeat reproduce``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+TABLES = ("table1", "table2")
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, type=click.Choice([*TABLES, "all"]))
+@click.option(
+    "--profile",
+    default="local",
+    show_default=True,
+    metavar="P",
+    help="paper, local, demo, or a profile file.",
+)
+@click.option("--output", metavar="DIR", help="Where to.  [default: reproduced/P]")
+@click.option("--data-dir", help="Where TFDS keeps prepared data.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def command(
+    what: tuple[str, ...], profile: str, output: str | None, data_dir: str | None, as_json: bool
+) -> None:
+    """Repeat the study: its tables, with the published figures beside the measured ones.
+
+    The profile says which trainings and data stand for the study's: paper takes the study's
+    own, local what 2 cores finish, demo the embedded photographs. What is there already is used
+    again, and what was interrupted gone on with.
+
+    \b
+    kfeat reproduce table1 --profile demo
+    kfeat reproduce all --profile local --data-dir DIR
+    """
+    from kfeat.study import profile as profiles
+
+    chosen = profiles.read(profile)
+    from kfeat.reporting.study import markdown
+    from kfeat.study.reproduce import reproduce
+
+    tables = TABLES if "all" in what else tuple(dict.fromkeys(what))
+    folder = output or f"reproduced/{chosen.name}"
+    results = reproduce(chosen, tables, folder, data_dir=data_dir)
+    if as_json:
+        click.echo(json.dumps(results))
+    else:
+        for table, rows in results["tables"].items():
+            click.echo(f"{table}\n\n{markdown(rows)}\n")
+        for number, finding in enumerate(results["findings"], 1):
+            held = {True: "held", False: "not held", None: "not tested"}[finding["holds"]]
+            click.echo(f"finding {number}: {held}. {finding['finding']}")
+    if results["failed"]:
+        click.echo(f"kfeat: error: {len(results['failed'])} cells failed, see above", err=True)
+        sys.exit(1)

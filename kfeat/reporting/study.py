@@ -1,0 +1,121 @@
+"""The study's tables with measured figures beside the published ones; its findings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+HEADINGS = {
+    "pairwise_f": "pairwise F",
+    "bcubed_f": "BCubed F",
+    "nmi": "NMI",
+    "knn_accuracy": "KNN accuracy",
+}
+LEGEND = (
+    "Each figure stands with its 95 % interval (bootstrap over test images), and the study's own "
+    "after it. ▲ and ▼: the measured figure is higher or lower, and the study's lies outside the "
+    "interval. ± is the standard deviation over seeds."
+)
+
+
+def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: str) -> None:
+    """Write a table as ``<name>.md``, ``<name>.csv`` and ``<name>.json``.
+
+    Args:
+        rows: see `kfeat.study.reproduce.row`.
+        folder: where to.
+        name: ``"table1"`` or ``"table2"``.
+        profile: whose trainings are measured.
+    """
+    title = f"# Table {name.removeprefix('table')}, profile {profile}"
+    _write(folder / f"{name}.md", f"{title}\n\n{markdown(rows)}\n\n{LEGEND}\n")
+    _write(folder / f"{name}.csv", _csv(rows))
+    _write(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A table's rows as Markdown, as the study prints them."""
+    reconstructs = any(row["reconstruction"] for row in rows)
+    columns = [heading for metric in HEADINGS.values() for heading in (metric, "study")]
+    columns = ["encoder", *columns, *(["MSE"] if reconstructs else []), "minutes"]
+    lines = [columns, ["---"] * len(columns)]
+    for row in rows:
+        cells = [row["name"]]
+        for metric in HEADINGS:
+            cells += [_measured(row, metric), f"{row['published'][metric]:.4f}"]
+        if reconstructs:
+            cells.append(f"{row['reconstruction']['mse']:.4f}" if row["reconstruction"] else "")
+        cells.append(f"{row['minutes']:.0f}" if row["minutes"] is not None else "")
+        lines.append(cells)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    reasons = [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
+    return "\n\n".join([table, *reasons])
+
+
+def _measured(row: dict[str, Any], metric: str) -> str:
+    if row["metrics"] is None:
+        return "failed"
+    value = row["metrics"][metric]
+    text = f"{value:.4f}"
+    if row["std"]:
+        text += f" ± {row['std'][metric]:.4f}"
+    low, high = row["intervals"][metric]
+    text += f" [{low:.4f}, {high:.4f}]"
+    if not low <= row["published"][metric] <= high:
+        text += " ▲" if value > row["published"][metric] else " ▼"
+    return text
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = ("", "_std", "_low", "_high", "_published")
+    errors = ("mse", "psnr", "ssim")
+    figures = [f"{metric}{part}" for metric in HEADINGS for part in parts]
+    writer.writerow(["encoder", "training", *figures, *errors, "minutes", "failed"])
+    for row in rows:
+        values = []
+        for metric in HEADINGS:
+            low, high = (row["intervals"] or {}).get(metric, (None, None))
+            values += [(row["metrics"] or {}).get(metric), (row["std"] or {}).get(metric)]
+            values += [low, high, row["published"][metric]]
+        values += [(row["reconstruction"] or {}).get(name) for name in errors]
+        writer.writerow([row["name"], row["training"], *values, row["minutes"], row["failed"]])
+    return text.getvalue()
+
+
+def write_findings(findings: list[dict[str, Any]], folder: Path, profile: str) -> None:
+    """Write the findings as ``findings.md`` and ``findings.json``."""
+    parts = [f"# The study's findings, profile {profile}"]
+    words = {True: "Held", False: "Not held", None: "Not tested"}
+    for number, finding in enumerate(findings, 1):
+        verdict = words[finding["holds"]]
+        if finding["missing"]:
+            verdict += f": without figures of {', '.join(finding['missing'])}"
+        numbers = "\n".join(
+            f"* {HEADINGS.get(name, name)}: {_numbers(value)}"
+            for name, value in finding["numbers"].items()
+        )
+        parts.append(f"## {number}. {finding['finding']}\n\n**{verdict}.** {finding['test']}")
+        if numbers:
+            parts.append(numbers)
+    _write(folder / "findings.md", "\n\n".join(parts) + "\n")
+    _write(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
+
+
+def _numbers(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_numbers(number)}" for name, number in value.items())
+    if isinstance(value, list):
+        return " / ".join(map(_numbers, value))
+    return f"{value:.4f}"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""The study repeated: its tables, figures and findings, from one command."""

@@ -1,0 +1,210 @@
+"""The cells of the study's tables: trainings and their scores, each kept by what it depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfeat.data.catalog import open_source
+from kfeat.data.source import Source
+from kfeat.models import catalog
+from kfeat.scoring.clustering import kmeans
+from kfeat.scoring.features import load_features
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals
+from kfeat.scoring.neighbours import knn_predict
+from kfeat.study.profile import Profile
+
+log = logging.getLogger("kfeat")
+
+CLUSTERS = 10
+NEIGHBOURS = 5
+"""k of k-means and of KNN; the study's."""
+
+
+class Cells:
+    """The trainings and scores of one profile, in one folder.
+
+    A cell lies in a folder whose name ends in a digest of what it depends on: its recipe, its
+    data, the cell that it starts from, and kfeat's version. One that is there is not made again,
+    and one that was interrupted is gone on with; whoever changes a recipe gets another cell and
+    keeps the old one.
+
+    Attributes:
+        failed: cells that could not be made, by name, with the reason.
+    """
+
+    def __init__(self, profile: Profile, folder: Path, data_dir: str | Path | None = None) -> None:
+        self.profile = profile
+        self.folder = folder
+        self.data_dir = data_dir
+        self.failed: dict[str, str] = {}
+        self._sources: dict[str, Source] = {}
+
+    def trained(self, training: str, seed: int) -> Path:
+        """The complete run of a training, after those that it starts from.
+
+        Raises:
+            InputError: its recipe, data or weights cannot be used.
+        """
+        from kfeat.training import fit
+
+        recipe = self.profile.recipe(training, seed)
+        parent = self.profile.parent(training)
+        begins: Any = recipe.weights
+        if parent:
+            start = self.trained(parent, seed)
+            recipe = dataclasses.replace(recipe, weights=str(start))
+            begins = start.name
+        source = self.source(recipe.data)
+        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": _described(source)}
+        run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
+        if not (run / "results.json").exists():
+            log.info("training %s (seed %d) in %s", training, seed, run)
+            fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
+        return run
+
+    def scored(self, training: str, seed: int) -> dict[str, Any]:
+        """The score of a training on the profile's test images.
+
+        Returns:
+            ``training``, ``seed``, ``run``, ``features`` (the folder of test.npz and train.npz);
+            ``metrics``: `kfeat.study.published.METRICS` to figures; ``intervals``: to the ends of
+            their 95 % intervals, by a bootstrap over test images; ``reconstruction``: ``mse``,
+            ``psnr`` (dB) and ``ssim``, means over the test images, or None; ``minutes`` that
+            the training took; ``card``: what `kfeat.score` returns.
+        """
+        run = self.trained(training, seed)
+        depends = {
+            "run": run.name,
+            "test": _described(self.source(self.profile.test)),
+            "repeats": self.profile.repeats,
+            "k": [CLUSTERS, NEIGHBOURS],
+        }
+        folder = self.folder / "scores" / f"{training}-seed{seed}-{_digest(depends)}"
+        file = folder / "score.json"
+        if not file.exists():
+            log.info("scoring %s (seed %d)", training, seed)
+            score = self._score(training, seed, run, folder)
+            temporary = folder / f".score.json.{os.getpid()}"
+            temporary.write_text(json.dumps(score, indent=2) + "\n", "utf-8")
+            os.replace(temporary, file)
+        return json.loads(file.read_text("utf-8")) | {"run": str(run), "features": str(folder)}
+
+    def _score(self, training: str, seed: int, run: Path, folder: Path) -> dict[str, Any]:
+        from kfeat.serving.evaluate import score
+
+        card = score(
+            str(run),
+            self.profile.test,
+            k=CLUSTERS,
+            neighbours=NEIGHBOURS,
+            seed=seed,
+            repeats=self.profile.repeats,
+            data_dir=self.data_dir,
+            save_features=folder,
+            home=self.folder,
+        )
+        test, train = load_features(folder / "test.npz"), load_features(folder / "train.npz")
+        assert test.labels is not None and train.labels is not None
+        clusters = kmeans(test.features, CLUSTERS, seed)
+        predicted = knn_predict(train.features, train.labels, test.features, NEIGHBOURS)
+        intervals = clustering_intervals(test.labels, clusters, seed=seed)
+        intervals["knn_accuracy"] = accuracy_interval(test.labels, predicted, seed=seed)
+        metrics = {name: card["clustering"][name] for name in ("pairwise_f", "bcubed_f", "nmi")}
+        metrics["knn_accuracy"] = card["classification"]["accuracy"]
+        recipe = self.profile.recipe(training, seed)
+        results = json.loads((run / "results.json").read_text("utf-8"))
+        return {
+            "training": training,
+            "seed": seed,
+            "model": recipe.model,
+            "metrics": metrics,
+            "intervals": {name: intervals[name] for name in metrics},
+            "reconstruction": None
+            if catalog.find(recipe.model).supervised
+            else self._reconstruction(run, card),
+            "minutes": results["seconds"] / 60,
+            "card": card,
+        }
+
+    def _reconstruction(self, run: Path, card: dict[str, Any]) -> dict[str, float]:
+        from kfeat.training.reconstruction import reconstruct
+
+        sums = {"mse": 0.0, "psnr": 0.0, "ssim": 0.0}
+        count = 0
+        originals: list[np.ndarray] = []
+
+        def batches() -> Iterator[np.ndarray]:
+            for batch in self.test_images(card["test"]["split"], card["image_size"]):
+                originals.append(batch)
+                yield batch
+
+        for images in reconstruct(run, batches()):
+            for original, image in zip(originals.pop(0), images, strict=True):
+                for name, value in likeness(original, image).items():
+                    sums[name] += value
+                count += 1
+        return {name: value / count for name, value in sums.items()}
+
+    def test_images(
+        self, split: str, image_size: int, limit: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """The profile's test images: batches uint8 [N, S, S, 3]."""
+        from kfeat.data import pipeline
+
+        source = self.source(self.profile.test)
+        batches = pipeline.resized(source.dataset(split, limit), image_size, "crop").batch(64)
+        for batch in pipeline.read(batches.prefetch(2), source):
+            yield batch["image"]
+
+    def source(self, name: str) -> Source:
+        """Open a data set, once.
+
+        Raises:
+            InputError: as `kfeat.data.catalog.open_source`.
+        """
+        if name not in self._sources:
+            self._sources[name] = open_source(name, data_dir=self.data_dir)
+        return self._sources[name]
+
+
+def likeness(original: np.ndarray, image: np.ndarray) -> dict[str, float]:
+    """How like a reconstruction is to its original, by scikit-image.
+
+    Args:
+        original: uint8 [S, S, 3], S 7 or more.
+        image: the same.
+
+    Returns:
+        ``mse``: mean squared error of values in [0, 1]; ``psnr``: peak signal-to-noise ratio in
+        dB, at most 100 where nothing differs; ``ssim``: structural similarity (Wang et al. 2004),
+        the mean of the three channels, in windows of 7 pixels.
+    """
+    from skimage.metrics import mean_squared_error, structural_similarity
+
+    mse = float(mean_squared_error(original / 255, image / 255))
+    return {
+        "mse": mse,
+        "psnr": min(100.0, -10 * np.log10(mse)) if mse else 100.0,
+        "ssim": float(structural_similarity(original, image, channel_axis=2)),
+    }
+
+
+def _described(source: Source) -> dict[str, Any]:
+    """What identifies a data set, wherever it lies."""
+    name = Path(source.name).name
+    return {"name": name, "version": source.version, "splits": source.splits}
+
+
+def _digest(depends: dict[str, Any]) -> str:
+    text = json.dumps({**depends, "kfeat": version("kfeat")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,123 @@
+"""A profile: which trainings and data stand for the study's, in one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfeat.errors import InputError, nearest
+from kfeat.study import published
+from kfeat.training import recipe as recipes
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Which trainings and data stand for the study's.
+
+    Attributes:
+        name: what the file is called.
+        test: the data set whose test images every figure is of; KNN learns from its train images.
+        seeds: one training of each row for each seed.
+        repeats: runs of k-means a training.
+        trainings: name to recipe and what to change in it. ``weights`` may name another training.
+        tables: ``"table1"`` and ``"table2"``: the study's name of a row to the training in it.
+    """
+
+    name: str
+    test: str
+    seeds: tuple[int, ...]
+    repeats: int
+    trainings: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, Mapping[str, str]]
+
+    def recipe(self, training: str, seed: int) -> recipes.Recipe:
+        """The recipe of a training; its ``weights`` as the profile has them.
+
+        Raises:
+            InputError: the recipe cannot be made.
+        """
+        changes = dict(self.trainings[training])
+        name = changes.pop("recipe")
+        if changes.get("weights") in self.trainings:  # a path by then
+            del changes["weights"]
+        model = recipes.find(name).get("model")
+        if model is None:
+            raise InputError(f"profile {self.name}: recipe {name} names no model")
+        return recipes.compose(model, name, **changes | {"seed": seed})
+
+    def parent(self, training: str) -> str | None:
+        """The training whose weights a training starts from, or None."""
+        weights = self.trainings[training].get("weights")
+        return weights if weights in self.trainings else None
+
+
+_KEYS = {"test": str, "seeds": list, "repeats": int, "trainings": dict}
+
+
+def shipped() -> dict[str, Path]:
+    """The profiles that come with kfeat, by name."""
+    return {file.stem: file for file in recipes.folder().glob("profiles/*.toml")}
+
+
+def read(name: str) -> Profile:
+    """Read a profile: one that comes with kfeat, by its name, or a file.
+
+    Raises:
+        InputError: it cannot be read, or something in it cannot be used.
+    """
+    path = shipped().get(name, Path(name))
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        there = ", ".join(sorted(shipped()))
+        raise InputError(
+            f"profile {name} cannot be read ({error.strerror}): choose one of {there}, or a file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"profile {name} is not valid TOML: {error}") from None
+    tables = published.tables()
+    known = (*_KEYS, *tables)
+    for key in values:
+        if key not in known:
+            raise InputError(f"profile {name}: unknown key {key!r}{nearest(key, known)}")
+    for key, kind in _KEYS.items():
+        if not isinstance(values.get(key), kind):
+            raise InputError(f"profile {name}: {key} is missing, or of the wrong type")
+    seeds, repeats = values["seeds"], values["repeats"]
+    if not seeds or not all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds):
+        raise InputError(f"profile {name}: seeds must be whole numbers, at least one")
+    if repeats < 1:
+        raise InputError(f"profile {name}: repeats must be 1 or more")
+    for training, changes in values["trainings"].items():
+        if not isinstance(changes, dict) or not isinstance(changes.get("recipe"), str):
+            raise InputError(f"profile {name}: training {training} names no recipe")
+    for table, rows in tables.items():
+        for row, training in values.get(table, {}).items():
+            if row not in rows:
+                raise InputError(
+                    f"profile {name}: {table} has no row {row!r}{nearest(row, list(rows))}"
+                )
+            if training not in values["trainings"]:
+                raise InputError(
+                    f"profile {name}: {table} {row}: no training {training!r}"
+                    + nearest(str(training), list(values["trainings"]))
+                )
+    profile = Profile(
+        name=path.stem,
+        test=values["test"],
+        seeds=tuple(seeds),
+        repeats=repeats,
+        trainings=values["trainings"],
+        tables={table: values.get(table, {}) for table in tables},
+    )
+    for training in profile.trainings:
+        profile.recipe(training, profile.seeds[0])
+        line = [training]
+        while parent := profile.parent(line[-1]):
+            if parent in line:
+                raise InputError(f"profile {name}: training {training} starts from itself")
+            line.append(parent)
+    return profile
