@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from kfeat.errors import InputError
 from kfeat.scoring.metrics import as_labels
@@ -51,3 +51,22 @@ def knn_predict(
         raise InputError(f"neighbours {neighbours}: {samples} train samples allow 1 to {samples}")
     classifier = KNeighborsClassifier(neighbours, algorithm="brute")
     return classifier.fit(train_features, labels).predict(test_features)
+
+
+def nearest_samples(bank: np.ndarray, queries: np.ndarray | None, count: int) -> np.ndarray:
+    """Find the nearest samples of a bank, by Euclidean distance, nearest first.
+
+    Args:
+        bank: float32 or float64 [M, D], finite.
+        queries: [N, D]; None for the bank itself, where no sample is its own neighbour.
+        count: how many; as many as there are where there are fewer.
+
+    Returns:
+        int64 [N, count], rows of the bank.
+
+    >>> nearest_samples(np.array([[0.0], [1.0], [3.0]]), None, 1).ravel().tolist()
+    [1, 0, 1]
+    """
+    count = min(count, len(bank) - (queries is None))
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(bank)
+    return search.kneighbors(queries, return_distance=False)
