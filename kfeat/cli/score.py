@@ -53,6 +53,15 @@ SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports s
 @click.option("--data-dir", help="Where TFDS keeps prepared data.")
 @click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 @click.option("--save-features", metavar="DIR", help="Keep the features, as .npz files.")
+@click.option("--report", metavar="FILE.html", help="Write a page: scores, map, images.")
+@click.option(
+    "--map",
+    "report_map",
+    type=click.Choice(["umap", "tsne"]),
+    default="umap",
+    show_default=True,
+    help="How the page's map is made.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; a list for several models.")
 def command(
     models: tuple[str, ...],
@@ -73,6 +82,7 @@ def command(
     kfeat score --model ~/models/vit/1 --test ~/pictures
     kfeat score --model cae1 --test photos --all
     kfeat score --features test.npz --train-features train.npz
+    kfeat score --model cae1 --model pixels --test photos --report report.html
     """
     if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
@@ -91,7 +101,10 @@ def command(
             raise click.UsageError("--test is missing: the data set to test on")
         if options["save_features"] and len(models) > 1:
             raise click.UsageError("--save-features goes with one --model only")
-        results = [score(model, test, **options) for model in models]
+        if options["report"]:
+            results = _score_with_report(models, test, options)
+        else:
+            results = [score(model, test, **options) for model in models]
 
     if as_json:
         click.echo(json.dumps(results[0] if len(results) == 1 else results))
@@ -105,6 +118,40 @@ WITH_FEATURES = (
     *("features", "train_features", "k", "neighbours", "seed", "repeats", "limit"),
     *("search", "all"),
 )
+
+
+def _score_with_report(
+    models: tuple[str, ...], test: str, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    import shlex
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from kfeat.reporting.page import check_writable
+    from kfeat.scoring.features import load_features
+    from kfeat.serving.evaluate import score
+    from kfeat.serving.report import write_report
+
+    path, method = options.pop("report"), options.pop("report_map")
+    check_writable(Path(path))
+    results, features = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        for n, model in enumerate(models):
+            folder = options["save_features"] or f"{temporary}/{n}"
+            results.append(score(model, test, **{**options, "save_features": folder}))
+            parts = ["test", "train"] if results[-1]["train"] else ["test"]
+            features.append({part: load_features(f"{folder}/{part}.npz") for part in parts})
+    write_report(
+        results,
+        features,
+        path,
+        method=method,
+        seed=options["seed"],
+        command=shlex.join(["kfeat", *sys.argv[1:]]),
+        data_dir=options["data_dir"],
+    )
+    return results
 
 
 def _refuse_what_needs_images(context: click.Context) -> None:

@@ -96,6 +96,32 @@ def nearest(
     return indices, distances
 
 
+def nearest_others(features: np.ndarray, k: int) -> np.ndarray:
+    """Find the rows that are nearest to each row, itself left out, by Euclidean distance.
+
+    Args:
+        features: float32 or float64 [N, D], finite.
+        k: the number of neighbours, 1 .. N - 1.
+
+    Returns:
+        Indices, int64 [N, k], nearest first; of equal distances, the smaller index first.
+
+    Raises:
+        InputError: k out of range.
+
+    >>> nearest_others(np.array([[0.0], [1.0], [3.0], [1.0]]), 1).ravel().tolist()
+    [1, 3, 1, 1]
+    """
+    if not 1 <= k < len(features):
+        raise InputError(f"k {k}: each of {len(features)} rows has 1 to {len(features) - 1} others")
+    found, _ = nearest(features, features, k + 1)
+    rows = np.arange(len(features))[:, None]
+    # Among many equal rows, the row itself may have been left out: then the last one goes.
+    itself = found == rows
+    itself[:, -1] |= ~itself.any(axis=1)
+    return found[~itself].reshape(len(features), k)
+
+
 def check_search(metric: str, search: str) -> None:
     """Raise `InputError` where `nearest` has no such metric or search, or faiss is missing."""
     if metric not in METRICS:

@@ -46,6 +46,8 @@ def score(
     data_dir: str | Path | None = None,
     strict: bool = False,
     save_features: str | Path | None = None,
+    report: str | Path | None = None,
+    report_map: str = "umap",
     home: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score the features of an encoder on a data set.
@@ -82,6 +84,8 @@ def score(
         strict: stop at the first unreadable image instead of passing over it.
         save_features: a folder to keep the features in, as ``test.npz`` and ``train.npz``; see
             `kfeat.scoring.features.save_features`.
+        report: an HTML file to write: scorecard, map of the features and images on one page.
+        report_map: how its map is made, ``"umap"`` or ``"tsne"``.
         home: the folder that holds ``saved_models``.
 
     Returns:
@@ -105,6 +109,10 @@ def score(
     from kfeat.serving import encoder
 
     scorecard.check_options(k, neighbours, seed, repeats, search)
+    if report:
+        from kfeat.serving.report import check_writable, write_report
+
+        check_writable(Path(report))
     path = None if model in encoder.BASELINES else encoder.locate(model, home)
     test_source = open_source(test, data_dir=data_dir, strict=strict)
     train_source = (
@@ -195,7 +203,7 @@ def score(
         started = time.perf_counter()
         found = _leaks(tested, fitted, hashes)
         card["seconds"]["leaks"] = time.perf_counter() - started
-    return {
+    result = {
         "model": model,
         "encoder": made_by,
         "test": {"data": test, "split": test_split, "count": len(tested)},
@@ -208,6 +216,9 @@ def score(
         "unreadable": test_source.unreadable | train_source.unreadable,
         "seconds": {"features": seconds, **card["seconds"]},
     }
+    if report:
+        write_report([result], [features], report, method=report_map, seed=seed, data_dir=data_dir)
+    return result
 
 
 def _leaks(

@@ -1,0 +1,57 @@
+"""Features in the plane, to look at."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from kfeat.errors import InputError
+
+PROJECTIONS = ("umap", "tsne")
+
+_DIM = 50
+
+
+def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
+    """Lay features out in the plane, neighbours beside neighbours.
+
+    UMAP (McInnes, Healy and Melville 2018) is umap-learn's, t-SNE (van der Maaten and Hinton
+    2008) scikit-learn's, both with their own defaults but for few samples, where UMAP's 15
+    neighbours and t-SNE's perplexity of 30 become N - 1 at most. Features of more than 50
+    dimensions are reduced to their 50 principal components first, as van der Maaten and
+    Hinton do; for UMAP that is a choice of ours. Distances between far points, and the axes,
+    mean nothing in either.
+
+    Args:
+        features: float32 or float64 [N, D], finite, N >= 4.
+        method: ``"umap"`` or ``"tsne"``.
+        seed: of all that is random; the same seed gives the same picture.
+
+    Returns:
+        float32 [N, 2].
+
+    Raises:
+        InputError: another method, or fewer than 4 samples.
+    """
+    count = len(features)
+    if method not in PROJECTIONS:
+        raise InputError(f"map {method!r}: choose one of {', '.join(PROJECTIONS)}")
+    if count < 4:
+        raise InputError(f"a map of {count} images: give 4 or more")
+    if features.shape[1] > _DIM < count:
+        features = PCA(_DIM, svd_solver="randomized", random_state=seed).fit_transform(features)
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+
+        plane = TSNE(perplexity=min(30, (count - 1) / 3), random_state=seed)
+    else:
+        from umap import UMAP
+
+        # The spectral start needs more samples than dimensions and neighbours.
+        start = "spectral" if count > 16 else "random"
+        plane = UMAP(n_neighbors=min(15, count - 1), init=start, random_state=seed, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # umap-learn on its own use of scikit-learn
+        return np.asarray(plane.fit_transform(features), np.float32)

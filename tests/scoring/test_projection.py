@@ -1,0 +1,28 @@
+"""Maps of features keep neighbours together, and are repeatable."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.neighbors import KNeighborsClassifier
+
+from kfeat.errors import InputError
+from kfeat.scoring.projection import project
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+def test_a_map_keeps_groups_apart_and_a_seed_repeats_it(method):
+    x, y = make_blobs(90, n_features=64, centers=3, cluster_std=0.5, random_state=0)
+    plane = project(x, method, seed=3)
+    assert plane.shape == (90, 2) and np.isfinite(plane).all()
+    assert KNeighborsClassifier(5).fit(plane[::2], y[::2]).score(plane[1::2], y[1::2]) == 1
+    np.testing.assert_array_equal(plane, project(x, method, seed=3))
+    assert not np.array_equal(plane, project(x, method, seed=4))
+
+
+def test_few_samples_and_unknown_methods():
+    x = np.random.default_rng(0).normal(size=(4, 8))
+    assert project(x, "tsne").shape == project(x, "umap").shape == (4, 2)
+    with pytest.raises(InputError, match="4 or more"):
+        project(x[:3])
+    with pytest.raises(InputError, match="choose one of umap, tsne"):
+        project(x, "pca")
