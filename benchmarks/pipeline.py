@@ -89,6 +89,7 @@ def main() -> None:
                 seed=0,
                 flip=recipe.flip,
                 shift=recipe.shift,
+                crop_area=recipe.crop_area,
             )
             return made, len(data) // a.batch_size, decoding
 

@@ -63,6 +63,7 @@ def kfeat(arch: str, precision: str, size: int, batch: int, steps: int, **change
             seed=0,
             flip=recipe.flip,
             shift=recipe.shift,
+            crop_area=recipe.crop_area,
         )
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
         return steps * batch

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from kfeat.data.source import Source
 from kfeat.errors import InputError
@@ -186,6 +187,7 @@ def training_batches(
     seed: int,
     flip: bool = False,
     shift: int = 0,
+    crop_area: float = 1.0,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches for a range of epochs.
 
@@ -201,6 +203,8 @@ def training_batches(
         flip: mirror every second image, at random.
         shift: move each image by up to so many pixels, at random; what comes into sight is
             the image mirrored at its edge.
+        crop_area: cut each image down to a random part of at least this share of its area, and
+            scale that up again; 1 for none.
 
     Returns:
         Elements (images uint8 [B, S, S, 3], target): target is labels int64 [B], or the
@@ -218,9 +222,9 @@ def training_batches(
         epoch, step = divmod(int(position), steps)
         chosen = order(epoch)[step * batch_size : (step + 1) * batch_size]
         images = data.images[chosen]
-        if flip or shift:
+        if flip or shift or crop_area < 1:
             rng = np.random.default_rng([seed, epoch, step])
-            images = augment(images, rng, flip=flip, shift=shift)
+            images = augment(images, rng, flip=flip, shift=shift, crop_area=crop_area)
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
     positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
@@ -260,14 +264,26 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
     return batches.with_options(options)
 
 
-def augment(images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: int) -> np.ndarray:
-    """Mirror and shift each image of a batch at random.
+def augment(
+    images: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    flip: bool,
+    shift: int,
+    crop_area: float = 1.0,
+) -> np.ndarray:
+    """Mirror, shift and crop each image of a batch at random.
+
+    A crop's share of the area is uniform in [crop_area, 1]; the ratio of its sides is log-uniform
+    in as much of [3/4, 4/3] as fits into the image, and its place is uniform (after Szegedy et
+    al., Going deeper with convolutions, 2015, section 6). Pillow scales it up, bilinear.
 
     Args:
         images: uint8 [B, S, S, 3].
-        rng: draws one flip and two shifts an image.
+        rng: draws one flip and two shifts an image, and four numbers more for a crop.
         flip: see `training_batches`.
         shift: see `training_batches`; less than S.
+        crop_area: see `training_batches`; above 0, up to 1.
 
     Returns:
         A new array of the same shape and type.
@@ -281,4 +297,14 @@ def augment(images: np.ndarray, rng: np.random.Generator, *, flip: bool, shift: 
     for n, (top, left) in enumerate(shift + offsets[:, :, 0].T):
         cut = padded[n, top : top + size, left : left + size]
         out[n] = cut[:, ::-1] if flip and mirrored[n, 0] else cut
+    if crop_area < 1:
+        areas = rng.uniform(crop_area, 1, count)
+        reach = np.minimum(math.log(4 / 3), -np.log(areas))
+        ratios = np.exp(reach * rng.uniform(-1, 1, count))
+        sides = size * np.sqrt([areas * ratios, areas / ratios])
+        corners = rng.random((2, count)) * (size - sides)
+        boxes = np.concatenate([corners, corners + sides]).T
+        for n, box in enumerate(boxes.tolist()):
+            image = Image.fromarray(out[n])
+            out[n] = image.resize((size, size), Image.Resampling.BILINEAR, tuple(box))
     return out

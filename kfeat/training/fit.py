@@ -264,6 +264,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         seed=recipe.seed,
         flip=recipe.flip,
         shift=recipe.shift,
+        crop_area=recipe.crop_area,
     )
     bar = progress(
         desc=recipe.model,

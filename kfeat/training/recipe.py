@@ -35,6 +35,8 @@ class Recipe:
         seed: decides initial weights, held-out images, order and augmentation.
         flip: mirror every second image at random.
         shift: move each image by up to so many pixels at random.
+        crop_area: cut each image down to a random part of at least this share of its area, and
+            scale that up again; 1 for none.
         optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"adam"`` or ``"adamw"``.
         learning_rate: its highest value.
         schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
@@ -67,6 +69,7 @@ class Recipe:
     seed: int = 0
     flip: bool = False
     shift: int = 0
+    crop_area: float = 1.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
@@ -102,6 +105,7 @@ _BOUNDS = {
     "batch_size": (1, math.inf),
     "seed": (0, 2**32 - 1),
     "shift": (0, 4095),
+    "crop_area": (0.01, 1),
     "learning_rate": (1e-12, 1e3),
     "warmup_epochs": (0, 1e6),
     "weight_decay": (0, 1e3),

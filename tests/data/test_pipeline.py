@@ -75,7 +75,7 @@ def test_order_and_augmentation_differ_between_epochs_and_seeds():
     plain = epochs(0)
     orders = [tuple(y) for _, y in plain + epochs(1)]
     assert len(set(orders)) == len(orders)
-    for options in ({"flip": True}, {"shift": 3}):
+    for options in ({"flip": True}, {"shift": 3}, {"crop_area": 0.5}):
         changes = set()
         for x, y in epochs(0, **options) + epochs(1, **options):
             original = data.images[y]
@@ -102,6 +102,26 @@ def test_augmentation_equals_mirror_and_padded_crop(shift, flip, seed):
             expected = expected[:, ::-1]
         np.testing.assert_array_equal(out[n], expected)
     np.testing.assert_array_equal(images, before)
+
+
+@given(st.floats(0.05, 0.95), st.integers(0, 100))
+def test_a_crop_is_a_part_of_the_image_scaled_up(crop_area, seed):
+    """On images whose pixels are their coordinates, a crop shows where it came from."""
+    size, count = 128, 8
+    down, right = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    coordinates = np.stack([down, right, 0 * down], axis=-1).astype(np.uint8)
+    images = np.repeat(coordinates[None], count, axis=0)
+    options = {"flip": False, "shift": 0, "crop_area": crop_area}
+    out = pipeline.augment(images, np.random.default_rng(seed), **options).astype(float)
+    # Well inside, from row to row, or column to column, the coordinate grows by side / size.
+    heights = (out[:, 96, :, 0] - out[:, 32, :, 0]).mean(1) / 64
+    widths = (out[:, :, 96, 1] - out[:, :, 32, 1]).mean(1) / 64
+    rounding = 1 / 64
+    assert (heights <= 1 + rounding).all() and (widths <= 1 + rounding).all()
+    assert (heights * widths >= crop_area - 2 * rounding).all()
+    assert (heights <= widths * 4 / 3 + 3 * rounding).all()
+    assert (widths <= heights * 4 / 3 + 3 * rounding).all()
+    assert len({image.tobytes() for image in out}) > 1
 
 
 def test_augmentation_moves_and_mirrors_about_half():
