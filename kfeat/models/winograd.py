@@ -53,7 +53,7 @@ def convolve(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # The maps' gradient is a convolution too, with the kernel turned around.
-            turned = tiling.combine_kernel(tf.reverse(kernel, [0, 1]))
+            turned = tiling.combine_kernel(kernel, turned=True)
             for_maps = tiling.outputs(tiling.combine_inputs(upstream), turned, transpose=True)
             return for_maps, tiling.kernel_gradient(combined, upstream)
 
@@ -82,9 +82,10 @@ class _Tiling:
         patches = self._cut(maps, self.patch, 1)
         return self._combine(self.for_inputs, patches)
 
-    def combine_kernel(self, kernel: tf.Tensor) -> tf.Tensor:
-        """[3, 3, C, F] -> [(m + 2)**2, C, F]."""
-        return self._combine(self.for_kernel, tf.reshape(kernel, [KERNEL**2, *kernel.shape[2:]]))
+    def combine_kernel(self, kernel: tf.Tensor, turned: bool = False) -> tf.Tensor:
+        """[3, 3, C, F] -> [(m + 2)**2, C, F]; of the kernel turned by 180 degrees if ``turned``."""
+        transform = self.for_kernel[:, ::-1] if turned else self.for_kernel
+        return self._combine(transform, tf.reshape(kernel, [KERNEL**2, *kernel.shape[2:]]))
 
     def outputs(self, combined: tf.Tensor, kernel: tf.Tensor, transpose: bool) -> tf.Tensor:
         """Multiply combined inputs and kernel: [N, H, W, F]; of [F, C] kernels if ``transpose``."""

@@ -18,10 +18,10 @@ class _DecoupledDecay:
     def _apply_weight_decay(self: Any, variables: list[tf.Variable]) -> None:
         if self.weight_decay is None:
             return
-        rate = tf.cast(self.learning_rate * self.weight_decay, tf.float32)
+        kept = tf.cast(1 - self.learning_rate * self.weight_decay, tf.float32)
         for variable in variables:
             if self._use_weight_decay(variable):
-                variable.assign_sub(variable * rate)
+                variable.assign(variable * kept)
 
 
 @keras.saving.register_keras_serializable(package="kfeat")
