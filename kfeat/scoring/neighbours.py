@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from kfeat.errors import InputError
 from kfeat.progress import progress
@@ -12,8 +16,15 @@ from kfeat.scoring.metrics import as_labels
 METRICS = ("euclidean", "cosine")
 SEARCHES = ("exact", "faiss")
 
-# Queries x bank rows in one block of float32 products: 64 MiB.
-BLOCK = 2**24
+# Rows of the bank that are compared at a time, at most, and what they may hold in all.
+BANK = 2**14
+BANK_VALUES = 2**24
+# Queries that a thread compares with them at a time, at most, and what they may hold in all.
+QUERIES = 256
+QUERY_VALUES = 2**20
+# Rows of the bank in one product, and how many of them are first judged as one.
+TILE = 2048
+GROUP = 16
 # Dimensions that one product sums; longer sums would need a wider margin for their rounding.
 PANEL = 512
 # Queries whose votes are counted at a time.
@@ -33,12 +44,13 @@ def nearest(
     Distances are Euclidean, ||x - y||, or cosine, 1 - x.y / (||x|| ||y||), where a vector of
     zeros is at distance 1 from all. Nearest come first; of equal distances, the smaller index.
 
-    ``"exact"``: products of float32 blocks (of vectors with the bank's mean taken off, so that
-    little cancels) only rule out rows that are farther than the k nearest so far by more than
+    ``"exact"``: float32 products (of vectors with the bank's mean taken off, so that little
+    cancels) only rule out rows that are farther than the k nearest so far by more than
     rounding can explain (Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.5).
     Whatever is left is measured in float64, difference by difference. The result is that of
-    a float64 search, at the speed of float32. Beside its arguments and results, it takes some
-    200 MB, whatever M and N are.
+    a float64 search, at the speed of float32, by as many threads as there are processors.
+    Beside its arguments and results, it takes some 200 MB, whatever M and N are; more where k is
+    above 500 or D above 15,000.
 
     ``"faiss"``: faiss's flat search (Johnson et al., arXiv 1702.08734), float32 throughout: where
     distances agree to 7 digits, their order may differ from the exact one. float64 arguments,
@@ -77,19 +89,27 @@ def nearest(
     middle = np.zeros(dim)
     if metric == "euclidean":
         middle = bank.mean(axis=0, dtype=np.float64) / scale
-    columns = min(samples, max(4096, 4 * k))
-    rows = max(1, BLOCK // columns)
-    indices = np.empty((len(queries), k), np.int64)
-    distances = np.empty((len(queries), k))
-    with progress(total=len(queries), unit="query", desc="nearest neighbours") as bar:
-        for first in range(0, len(queries), rows):
-            points = _points(queries[first : first + rows], metric, scale)
-            found = np.full((len(points), k), samples), np.full((len(points), k), np.inf)
-            for start in range(0, samples, columns):
-                block = _points(bank[start : start + columns], metric, scale)
-                _merge(found, points, block, start, metric, middle)
-            indices[first : first + rows], distances[first : first + rows] = found
-            bar.update(len(points))
+    columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
+    rows = max(16, min(QUERIES, QUERY_VALUES // dim))
+    found = np.full((len(queries), k), samples), np.full((len(queries), k), np.inf)
+    threads = min(joblib.cpu_count(), -(-len(queries) // rows))
+    with (
+        progress(total=len(queries) * samples, unit="pair", unit_scale=True, desc="KNN") as bar,
+        threadpool_limits(1, "blas"),
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for start in range(0, samples, columns):
+            block = _Block(bank[start : start + columns], start, metric, scale, middle)
+
+            def compare(thread: int, block: _Block = block) -> None:
+                likeness = block.room(rows)
+                for first in range(thread * rows, len(queries), threads * rows):
+                    part = slice(first, first + rows)
+                    block.merge(queries[part], (found[0][part], found[1][part]), likeness)
+
+            list(pool.map(compare, range(threads)))
+            bar.update(len(queries) * len(block.points))
+    indices, distances = found
     if metric == "euclidean":
         np.sqrt(distances, out=distances)
         distances *= scale
@@ -160,70 +180,121 @@ def _points(features: np.ndarray, metric: str, scale: float) -> np.ndarray:
     return unit_rows(features) if metric == "cosine" else features.astype(np.float64) / scale
 
 
-def _merge(
-    found: tuple[np.ndarray, np.ndarray],
-    points: np.ndarray,
-    block: np.ndarray,
-    start: int,
-    metric: str,
-    middle: np.ndarray,
-) -> None:
-    """Bring the neighbours found so far up to date with the next block of the bank.
+class _Block:
+    """Rows of the bank, ready to be compared with queries.
 
-    Args:
-        found: indices [n, k] and distances [n, k] (Euclidean ones squared), by distance;
-            changed in place.
-        points: float64 [n, D].
-        block: float64 [m, D], the rows of the bank from ``start``.
-        start: index of the block's first row.
-        metric: one of `METRICS`.
-        middle: float64 [D], the mean of the bank.
+    The larger the likeness x.y - ||y||^2 / 2 (for unit vectors, x.y), the nearer y is to x. It is
+    one product: of x with a 1 behind it, and y with -||y||^2 / 2 behind it.
+
+    Attributes:
+        points: float64 [m, D].
+        factors: float32 [tiles, D + 1, columns]; in the last tile, m may end: what follows is
+            less like any query than all else.
     """
-    indices, distances = found
-    k, dim = indices.shape[1], points.shape[1]
-    # The larger x.y - ||y||^2 / 2, the nearer; for unit vectors, x.y alone.
-    centred = points - middle, block - middle
-    x, y = (np.einsum("ij,ij->i", rows, rows) for rows in centred)
-    left, right = (rows.astype(np.float32) for rows in centred)
-    likeness = left[:, :PANEL] @ right[:, :PANEL].T
-    for panel in range(PANEL, dim, PANEL):
-        likeness += left[:, panel : panel + PANEL] @ right[:, panel : panel + PANEL].T
-    largest, reach = np.sqrt(x) * np.sqrt(y.max()), 1 - distances[:, -1]
-    if metric == "euclidean":
-        likeness -= (y / 2).astype(np.float32)
-        largest, reach = largest + y.max() / 2, (x - distances[:, -1]) / 2
-    if not start and k <= len(block):
-        # The k-th nearest of the block is no farther than the k-th of the nearest of each group.
-        groups = min(len(block), max(256, 8 * k))
-        size = len(block) // groups
-        best = likeness[:, : size * groups].reshape(-1, size, groups).max(axis=1)
-        reach = np.partition(best, groups - k, axis=1)[:, -k]
-    # At most so far a float32 sum is from the true one; twice, for both sides of the comparison.
-    # What is too small for float32 is lost whole, hence the constant; x is of float64.
-    terms = min(dim, PANEL) + dim // PANEL + 16
-    margin = 2 * terms * np.finfo(np.float32).eps * largest + 1e-14 * x + 1e-30
-    rows, columns = np.nonzero(likeness >= (reach - margin).astype(np.float32)[:, None])
 
-    exact = np.empty(len(rows))
-    step = max(1, 2**21 // dim)
-    for n in range(0, len(rows), step):
-        pairs = slice(n, n + step)
-        difference = points[rows[pairs]] - block[columns[pairs]]
-        exact[pairs] = np.einsum("ij,ij->i", difference, difference)
-    if metric == "cosine":
-        zeros = [~np.any(a, axis=1, keepdims=True)[:, 0] for a in (points, block)]
-        exact = (exact + zeros[0][rows] + zeros[1][columns]) / 2
-    closer = exact < distances[rows, -1]
-    rows, columns, exact = rows[closer], columns[closer], exact[closer]
+    def __init__(
+        self, rows: np.ndarray, start: int, metric: str, scale: float, middle: np.ndarray
+    ) -> None:
+        self.start, self.metric, self.scale, self.middle = start, metric, scale, middle
+        self.points = _points(rows, metric, scale)
+        centred = self.points - middle
+        squares = np.einsum("ij,ij->i", centred, centred)
+        self.largest = squares.max()
+        tile = min(TILE, -(-len(rows) // GROUP) * GROUP)
+        factors = np.zeros((-(-len(rows) // tile) * tile, rows.shape[1] + 1), np.float32)
+        factors[: len(rows), :-1] = centred
+        factors[: len(rows), -1] = -squares / 2 if metric == "euclidean" else 0
+        factors[len(rows) :, -1] = np.finfo(np.float32).min
+        self.factors = factors.reshape(-1, tile, factors.shape[1]).transpose(0, 2, 1)
 
-    touched, place = np.unique(rows, return_inverse=True)
-    where = np.append(np.repeat(np.arange(len(touched)), k), place)
-    index = np.append(indices[touched], columns + start)
-    distance = np.append(distances[touched], exact)
-    order = np.lexsort((index, distance, where))
-    firsts = np.searchsorted(where[order], np.arange(len(touched)))
-    order = order[firsts[:, None] + np.arange(k)]
-    indices[touched], distances[touched] = index[order], distance[order]
+    def room(self, rows: int) -> np.ndarray:
+        """Room for the likeness of so many queries: float32 [tiles, rows, columns]."""
+        return np.empty((len(self.factors), rows, self.factors.shape[2]), np.float32)
+
+    def merge(
+        self, queries: np.ndarray, found: tuple[np.ndarray, np.ndarray], room: np.ndarray
+    ) -> None:
+        """Bring the neighbours found so far up to date with this block.
+
+        Args:
+            queries: [n, D].
+            found: indices [n, k] and distances [n, k] (Euclidean ones squared), by distance;
+                changed in place.
+            room: what `room` gave, for n queries or more.
+        """
+        indices, distances = found
+        count, k = indices.shape
+        points = _points(queries, self.metric, self.scale)
+        centred = points - self.middle
+        x = np.einsum("ij,ij->i", centred, centred)
+        left = np.ones((count, centred.shape[1] + 1), np.float32)
+        left[:, :-1] = centred
+        likeness, best = self._likeness(left, room[:, :count])
+
+        largest, reach = np.sqrt(x * self.largest), 1 - distances[:, -1]
+        if self.metric == "euclidean":
+            largest, reach = largest + self.largest / 2, (x - distances[:, -1]) / 2
+        whole = len(self.points) // GROUP
+        if not self.start and k <= whole:
+            # The k-th nearest is no farther than the k-th of the nearest of each group.
+            reach = np.partition(best, best.shape[1] - k, axis=1)[:, -k]
+        # At most so far a float32 sum is from the true one; twice, for both sides of the
+        # comparison. What is too small for float32 is lost whole, hence the constant; x is of
+        # float64.
+        dim = centred.shape[1]
+        terms = min(dim, PANEL) + dim // PANEL + 17
+        margin = 2 * terms * np.finfo(np.float32).eps * largest + 1e-14 * x + 1e-30
+        least = (reach - margin).astype(np.float32)
+        rows, groups = np.nonzero(best >= least[:, None])
+        tiles, groups = np.divmod(groups, room.shape[2] // GROUP)
+        within = groups[:, None] + np.arange(GROUP) * (room.shape[2] // GROUP)
+        columns = tiles[:, None] * room.shape[2] + within
+        like = likeness[tiles[:, None], rows[:, None], within] >= least[rows, None]
+        like &= columns < len(self.points)
+        rows, columns = np.repeat(rows, GROUP)[like.ravel()], columns[like]
+
+        exact = self._distances(points, rows, columns)
+        closer = exact < distances[rows, -1]
+        rows, columns, exact = rows[closer], columns[closer], exact[closer]
+        touched, place = np.unique(rows, return_inverse=True)
+        where = np.append(np.repeat(np.arange(len(touched)), k), place)
+        index = np.append(indices[touched], columns + self.start)
+        distance = np.append(distances[touched], exact)
+        order = np.lexsort((index, distance, where))
+        firsts = np.searchsorted(where[order], np.arange(len(touched)))
+        order = order[firsts[:, None] + np.arange(k)]
+        indices[touched], distances[touched] = index[order], distance[order]
+
+    def _likeness(self, left: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The likeness, [tiles, n, columns], and the largest of each group, [n, groups].
+
+        A group is every so many-th column of a tile, so that the largest are found by comparing
+        whole halves.
+        """
+        best = []
+        for likeness, right in zip(room, self.factors, strict=True):
+            np.matmul(left[:, :PANEL], right[:PANEL], out=likeness)
+            for panel in range(PANEL, left.shape[1], PANEL):
+                likeness += left[:, panel : panel + PANEL] @ right[panel : panel + PANEL]
+            halves = likeness
+            while halves.shape[1] > likeness.shape[1] // GROUP:
+                middle = halves.shape[1] // 2
+                halves = np.maximum(halves[:, :middle], halves[:, middle:])
+            best.append(halves)
+        return room, np.concatenate(best, axis=1)
+
+    def _distances(self, points: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The distances of some queries and rows of the block; Euclidean ones squared."""
+        exact = np.empty(len(rows))
+        step = max(1, 2**21 // points.shape[1])
+        for n in range(0, len(rows), step):
+            pairs = slice(n, n + step)
+            difference = points[rows[pairs]] - self.points[columns[pairs]]
+            exact[pairs] = np.einsum("ij,ij->i", difference, difference)
+        if self.metric == "cosine":
+            zeros = [~np.any(a, axis=1, keepdims=True)[:, 0] for a in (points, self.points)]
+            exact = (exact + zeros[0][rows] + zeros[1][columns]) / 2
+        return exact
 
 
 def _faiss(

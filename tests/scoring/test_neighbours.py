@@ -76,7 +76,8 @@ def test_of_equal_distances_the_smaller_index_is_nearer() -> None:
 
 @pytest.mark.parametrize("metric", neighbours.METRICS)
 def test_blocks_are_merged(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "BLOCK", 2**17)  # 32 queries beside 4096 rows at a time
+    monkeypatch.setattr(neighbours, "BANK", 2**12)
+    monkeypatch.setattr(neighbours, "QUERIES", 32)
     random = np.random.default_rng(0)
     bank = random.normal(size=(13_000, 16)).astype(np.float32)
     bank[9000:] = bank[:4000]  # ties in other blocks
