@@ -151,7 +151,7 @@ def plot_rows(
             canvas[y * step : y * step + CELL, left : left + CELL] = thumbnails[place]
     height, width = (pixels / 100 for pixels in canvas.shape[:2])
     with _figure(width + 2.4, height + 0.7, title, path) as axes:
-        axes.imshow(canvas, interpolation="nearest")
+        axes.imshow(canvas, interpolation="none")  # an SVG file holds it pixel by pixel
         middles = [y * step + CELL / 2 for y in range(len(rows))]
         axes.set_yticks(middles, [_short(words, 60) for words, _ in rows], fontsize=8)
         axes.set_xticks([])
