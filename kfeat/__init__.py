@@ -4,6 +4,7 @@ The public names, each loaded when it is first used; importing kfeat costs milli
 
 * `train`: train an encoder from a recipe (`compose`) and export it.
 * `score`, `score_features`: the scorecard of an encoder, or of features.
+* `plot`, `plot_features`: one figure of it.
 * `export`: an encoder becomes a SavedModel that TF Serving loads.
 * `open_source`: images under a name or a path.
 * `build`: an encoder as a Keras model.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kfeat.scoring.scorecard import score_features
     from kfeat.serving.evaluate import score
     from kfeat.serving.export import export
+    from kfeat.serving.plot import plot, plot_features
     from kfeat.training.fit import train
     from kfeat.training.recipe import compose
 
@@ -35,6 +37,8 @@ _HOMES = {
     "compose": "kfeat.training.recipe",
     "export": "kfeat.serving.export",
     "open_source": "kfeat.data.catalog",
+    "plot": "kfeat.serving.plot",
+    "plot_features": "kfeat.serving.plot",
     "score": "kfeat.serving.evaluate",
     "score_features": "kfeat.scoring.scorecard",
     "train": "kfeat.training.fit",
@@ -46,6 +50,8 @@ __all__ = [
     "compose",
     "export",
     "open_source",
+    "plot",
+    "plot_features",
     "score",
     "score_features",
     "train",

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "Train an encoder and export it.",
     "export": "Export a trained encoder as a SavedModel.",
     "score": "Score the features of an encoder.",
+    "plot": "Draw one figure of a score.",
     "reproduce": "Repeat the study that kfeat implements.",
     "data": "List, show and add data sets.",
     "models": "List and show the encoders.",

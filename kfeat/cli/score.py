@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,23 +16,59 @@ from kfeat.serving.engines import ENGINES
 SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports scikit-learn
 
 
+SHARED = (
+    click.option("--test", metavar="D", help="Data set to test on."),
+    click.option("--train", metavar="D", help="Data set that KNN learns from.  [default: --test]"),
+    click.option("--test-split", help="[default: test]"),
+    click.option("--train-split", help="[default: train]"),
+    click.option("--features", metavar="FILE.npz", help="Take these features, not a model."),
+    click.option("--train-features", metavar="FILE.npz", help="Features that KNN learns from."),
+    click.option(
+        "--k", type=click.IntRange(1), default=10, show_default=True, help="Clusters of k-means."
+    ),
+    click.option(
+        "--neighbours", type=click.IntRange(1), default=5, show_default=True, help="Votes of KNN."
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**31),
+        default=0,
+        show_default=True,
+        help="Seed of k-means and of maps.",
+    ),
+    click.option("--limit", type=click.IntRange(1), help="At most so many images of each split."),
+    click.option("--image-size", type=click.IntRange(1), help="For models that take any size."),
+    click.option(
+        "--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="What runs M.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="What M computes in.  [default: its own]",
+    ),
+    click.option("--data-dir", help="Where TFDS keeps prepared data."),
+    click.option("--strict", is_flag=True, help="Stop at the first unreadable image."),
+)
+"""The options of ``kfeat plot`` too."""
+
+
+def shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `SHARED`."""
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("--model", "models", multiple=True, metavar="M", help="What to score; repeatable.")
-@click.option("--test", metavar="D", help="Data set to test on.")
-@click.option("--train", metavar="D", help="Data set that KNN learns from.  [default: --test]")
-@click.option("--test-split", help="[default: test]")
-@click.option("--train-split", help="[default: train]")
-@click.option("--features", metavar="FILE.npz", help="Score these features, not a model.")
-@click.option("--train-features", metavar="FILE.npz", help="Features that KNN learns from.")
-@click.option(
-    "--k", type=click.IntRange(1), default=10, show_default=True, help="Clusters of k-means."
-)
-@click.option(
-    "--neighbours", type=click.IntRange(1), default=5, show_default=True, help="Votes of KNN."
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of k-means."
-)
+@shared
 @click.option(
     "--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs of k-means."
 )
@@ -41,17 +80,6 @@ SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports s
     help="What finds the neighbours.",
 )
 @click.option("--all", is_flag=True, help="The slow metrics too, and a check for leaks.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many images of each split.")
-@click.option("--image-size", type=click.IntRange(1), help="For models that take any size.")
-@click.option("--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True)
-@click.option(
-    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What runs M."
-)
-@click.option(
-    "--precision", type=click.Choice(PRECISIONS), help="What M computes in.  [default: its own]"
-)
-@click.option("--data-dir", help="Where TFDS keeps prepared data.")
-@click.option("--strict", is_flag=True, help="Stop at the first unreadable image.")
 @click.option("--save-features", metavar="DIR", help="Keep the features, as .npz files.")
 @click.option("--report", metavar="FILE.html", help="Write a page: scores, map, images.")
 @click.option(
@@ -62,6 +90,7 @@ SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports s
     show_default=True,
     help="How the page's map is made.",
 )
+@click.option("--projector", metavar="DIR", help="Write a set for TensorBoard's Projector.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; a list for several models.")
 def command(
     models: tuple[str, ...],
@@ -82,18 +111,19 @@ def command(
     kfeat score --model ~/models/vit/1 --test ~/pictures
     kfeat score --model cae1 --test photos --all
     kfeat score --features test.npz --train-features train.npz
-    kfeat score --model cae1 --model pixels --test photos --report report.html
+    kfeat score --model cae1 --model resnet18 --test photos --report report.html
+    kfeat score --model cae1 --test photos --projector projector/
     """
     if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
     if features:
         from kfeat.scoring.scorecard import score_features
 
-        _refuse_what_needs_images(click.get_current_context())
+        refuse_all_but(*WITH_FEATURES, "as_json")
         chosen = {name: options[name] for name in WITH_FEATURES if name in options}
         results = [score_features(features, train_features, **chosen)]
     else:
-        from kfeat.serving.evaluate import score
+        from kfeat.serving.evaluate import score_models
 
         if train_features:
             raise click.UsageError("--train-features goes with --features only")
@@ -101,10 +131,10 @@ def command(
             raise click.UsageError("--test is missing: the data set to test on")
         if options["save_features"] and len(models) > 1:
             raise click.UsageError("--save-features goes with one --model only")
-        if options["report"]:
-            results = _score_with_report(models, test, options)
-        else:
-            results = [score(model, test, **options) for model in models]
+        if given("report_map") and not options["report"]:
+            raise click.UsageError("--map goes with --report: it says how the page's map is made")
+        line = shlex.join(["kfeat", *sys.argv[1:]])
+        results = score_models(models, test, command=line, **options)
 
     if as_json:
         click.echo(json.dumps(results[0] if len(results) == 1 else results))
@@ -120,43 +150,14 @@ WITH_FEATURES = (
 )
 
 
-def _score_with_report(
-    models: tuple[str, ...], test: str, options: dict[str, Any]
-) -> list[dict[str, Any]]:
-    import shlex
-    import sys
-    import tempfile
-    from pathlib import Path
-
-    from kfeat.reporting.page import check_writable
-    from kfeat.scoring.features import load_features
-    from kfeat.serving.evaluate import score
-    from kfeat.serving.report import write_report
-
-    path, method = options.pop("report"), options.pop("report_map")
-    check_writable(Path(path))
-    results, features = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        for n, model in enumerate(models):
-            folder = options["save_features"] or f"{temporary}/{n}"
-            results.append(score(model, test, **{**options, "save_features": folder}))
-            parts = ["test", "train"] if results[-1]["train"] else ["test"]
-            features.append({part: load_features(f"{folder}/{part}.npz") for part in parts})
-    write_report(
-        results,
-        features,
-        path,
-        method=method,
-        seed=options["seed"],
-        command=shlex.join(["kfeat", *sys.argv[1:]]),
-        data_dir=options["data_dir"],
-    )
-    return results
-
-
-def _refuse_what_needs_images(context: click.Context) -> None:
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and name not in (*WITH_FEATURES, "as_json"):
+def refuse_all_but(*names: str) -> None:
+    """Raise where the command line gives an option that does not go with --features."""
+    for parameter in click.get_current_context().command.params:
+        if given(str(parameter.name)) and parameter.name not in names:
             raise click.UsageError(f"{parameter.opts[0]} does not go with --features")
+
+
+def given(name: str) -> bool:
+    """Whether the command line being run names this parameter."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

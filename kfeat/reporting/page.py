@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kfeat.errors import InputError
+from kfeat.reporting.files import check_writable, written
 from kfeat.study import published
 
 COLUMNS = {
@@ -25,6 +24,20 @@ COLUMNS = {
     "clustering accuracy": "accuracy",
     "KNN accuracy": "knn_accuracy",
 }
+
+MORE = {
+    "KNN cosine": "knn_cosine_accuracy",
+    "linear probe": "linear_probe_accuracy",
+    "mAP": "mean_average_precision",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+    "effective rank": "effective_rank",
+    "silhouette of classes": "silhouette_classes",
+    "of clusters": "silhouette_clusters",
+}
+
+MATRIX_CLASSES = 40
+"""Up to so many classes a confusion matrix stands on the page."""
 
 # Okabe and Ito's palette, safe for colour-blind eyes; further groups take other shapes.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A90A")
@@ -71,6 +84,9 @@ class Material:
         views: one a result.
         map: how the maps were made.
         seed: what they and the clusters were made with.
+        baselines: results that stand in the scorecard only, by name, or why there is none.
+        leaks: images of the test and of the train split that are all but identical, in places
+            of ``thumbnails``, with the bits of their hashes that differ.
         command: the command line, where there was one.
     """
 
@@ -81,6 +97,8 @@ class Material:
     views: list[View]
     map: str
     seed: int
+    baselines: dict[str, dict[str, Any] | str] = field(default_factory=dict)
+    leaks: list[tuple[int, int, int]] = field(default_factory=list)
     command: str | None = None
 
 
@@ -110,34 +128,27 @@ def write_page(results: list[dict[str, Any]], material: Material, path: str | Pa
     )
     folder = resources.files("kfeat.reporting") / "templates"
     sheets = _sprites(material.thumbnails)
+    baselines = [result for result in material.baselines.values() if isinstance(result, dict)]
     text = environment.get_template("report.html").render(
         results=results,
+        baselines=baselines,
         columns=COLUMNS,
-        rows=[scores(result) for result in results],
+        rows=[(result, scores(result), intervals(result)) for result in results + baselines],
         study=[study_row(str(result.get("model"))) for result in results],
+        more=MORE,
+        leaks=next((result["leaks"] for result in results if result.get("leaks")), None),
+        matrix_classes=MATRIX_CLASSES,
         material=material,
         sprites=[markupsafe.Markup(sheet) for sheet in sheets],
-        tile=tile,
+        tile=lambda n: markupsafe.Markup(tile(n)),
         caption=lambda n: caption(material, n),
         data=markupsafe.Markup(_json(_map_data(results, material))),
         css=markupsafe.Markup((folder / "report.css").read_text("utf-8")),
         script=markupsafe.Markup((folder / "report.js").read_text("utf-8")),
         plotly=markupsafe.Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written(path) as unfinished:
         unfinished.write_text(text, "utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Raise `InputError` where a file cannot lie at ``path``; cheap, so ask it before the work."""
-    if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
 
 
 def scores(result: dict[str, Any]) -> dict[str, float | None]:
@@ -147,6 +158,15 @@ def scores(result: dict[str, Any]) -> dict[str, float | None]:
         key: classification["accuracy"] if key == "knn_accuracy" else clustering[key]
         for key in COLUMNS.values()
     }
+
+
+def intervals(result: dict[str, Any]) -> dict[str, list[float]]:
+    """The 95 % intervals of a result, as far as there are any, by the keys of `COLUMNS`."""
+    found = result.get("intervals") or {}
+    known = dict(found.get("clustering") or {})
+    if found.get("classification"):
+        known["knn_accuracy"] = found["classification"]
+    return known
 
 
 def study_row(model: str) -> dict[str, Any] | None:
@@ -167,13 +187,13 @@ def caption(material: Material, n: int) -> str:
 
 
 def tile(n: int) -> str:
-    """The style that shows thumbnail n.
+    """The attributes of an element that shows thumbnail n.
 
     >>> tile(33)
-    '--sheet: var(--sprite-0); --x: 1; --y: 1'
+    'class="t s0" style="--x: 1; --y: 1"'
     """
     sheet, place = divmod(n, _SHEET**2)
-    return f"--sheet: var(--sprite-{sheet}); --x: {place % _SHEET}; --y: {place // _SHEET}"
+    return f'class="t s{sheet}" style="--x: {place % _SHEET}; --y: {place // _SHEET}"'
 
 
 def _sprites(thumbnails: np.ndarray) -> list[str]:

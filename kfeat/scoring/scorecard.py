@@ -16,6 +16,7 @@ from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import check_search, knn_predict
 from kfeat.scoring.retrieval import mean_average_precision
@@ -63,6 +64,7 @@ def score(
     repeats: int = 1,
     search: str = "exact",
     all: bool = False,
+    intervals: bool = False,
 ) -> dict[str, Any]:
     """Score features: cluster those of the test set, classify them by those of the train set.
 
@@ -81,7 +83,8 @@ def score(
         repeats: how often to run k-means, with the seeds seed .. seed + repeats - 1.
         search: what finds the neighbours, ``"exact"`` or ``"faiss"``; see
             `kfeat.scoring.neighbours.nearest`.
-        all: also compute `MORE_METRICS`, most of which take O(N^2) time.
+        all: also compute `MORE_METRICS`, most of which take O(N^2) time, and the intervals.
+        intervals: also compute 95 % bootstrap intervals; see `kfeat.scoring.intervals`.
 
     Returns:
         A dictionary that JSON can hold::
@@ -92,6 +95,8 @@ def score(
              "classes": what `kfeat.scoring.classification.per_class` finds in the KNN
                  predictions, and "names": the labels as text,
              "more": {one entry a metric} with all, else None,
+             "intervals": {"clustering": {[low, high] a metric}, "classification": [low, high]},
+                 or None,
              "seconds": {"clustering": ..., "classification": ..., with all one a metric}}
 
         The clustering metrics are those of `CLUSTERING_METRICS`, each the mean over the
@@ -99,7 +104,9 @@ def score(
         deviations (ddof=1) by name. ``sizes`` are the cluster sizes of the first run, largest
         first. ``seconds`` is the time that all repeats took together. What could not be
         computed, for want of labels or of a train set, is None. ``more`` has the metrics of
-        `MORE_METRICS`, those of the clusters for the first run of k-means.
+        `MORE_METRICS`, those of the clusters for the first run of k-means; so are the intervals
+        of the clustering metrics, which say what the choice of the test samples could change, not
+        what the seed of k-means could.
 
     Raises:
         InputError: features that are not [N, D], not numbers or not finite; labels that are
@@ -129,6 +136,9 @@ def score(
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
     classification: dict[str, Any] = {"k": neighbours, "accuracy": None}
     classes = None
+    ranges: dict[str, Any] | None = None
+    if intervals or all:
+        ranges = {"clustering": None, "classification": None}
     if labels is not None and train is not None and train_classes is not None:
         start = time.perf_counter()
         predicted = knn_predict(train, train_classes, test, neighbours, search=search)
@@ -136,6 +146,8 @@ def score(
         classes = per_class(labels, predicted)
         classes["names"] = [str(label) for label in classes["labels"]]
         seconds["classification"] = time.perf_counter() - start
+        if ranges:
+            ranges["classification"] = list(accuracy_interval(labels, predicted, seed=seed))
 
     start = time.perf_counter()
     runs = [kmeans(test, k, seed + repeat) for repeat in range(repeats)]
@@ -152,6 +164,9 @@ def score(
                 clustering["std"][name] = float(np.std(values, ddof=1))
     clustering["sizes"] = sorted(np.bincount(runs[0], minlength=k).tolist(), reverse=True)
     seconds["clustering"] = time.perf_counter() - start
+    if ranges and labels is not None:
+        found = clustering_intervals(labels, runs[0], seed=seed)
+        ranges["clustering"] = {name: list(ends) for name, ends in found.items()}
 
     more = None
     if all:
@@ -163,6 +178,7 @@ def score(
         "classification": classification,
         "classes": classes,
         "more": more,
+        "intervals": ranges,
         "seconds": seconds,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ def score(
     save_features: str | Path | None = None,
     report: str | Path | None = None,
     report_map: str = "umap",
+    projector: str | Path | None = None,
     home: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score the features of an encoder on a data set.
@@ -85,14 +87,17 @@ def score(
         save_features: a folder to keep the features in, as ``test.npz`` and ``train.npz``; see
             `kfeat.scoring.features.save_features`.
         report: an HTML file to write: scorecard, map of the features and images on one page.
+            It shows the baselines too, which are scored for it; see `score_models`.
         report_map: how its map is made, ``"umap"`` or ``"tsne"``.
+        projector: a folder for a set of TensorBoard's Embedding Projector.
         home: the folder that holds ``saved_models``.
 
     Returns:
         What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
         "sha256", "engine", "precision"}; None for a baseline), ``test`` and ``train`` ({"data",
         "split", "count"}; train is None where nothing is fitted), ``image_size``,
-        ``unreadable`` (image to reason) and ``seconds["features"]``. With ``all``, ``leaks`` is
+        ``unreadable`` (image to reason) and ``seconds["features"]``. ``intervals`` are given
+        with ``all`` and with a report. With ``all``, ``leaks`` is
         {"method", "threshold", "count", "pairs"}: the number of test images that are all but
         identical to one of the train split (see `kfeat.data.leaks`), and the first ten of
         them, each {"test", "train" (ids), "bits" (that differ)}; None without ``all`` or
@@ -100,6 +105,161 @@ def score(
 
     Raises:
         InputError: the model, the data or an option cannot be used.
+    """
+    return score_models(
+        [model],
+        test,
+        train=train,
+        test_split=test_split,
+        train_split=train_split,
+        k=k,
+        neighbours=neighbours,
+        seed=seed,
+        repeats=repeats,
+        search=search,
+        all=all,
+        limit=limit,
+        image_size=image_size,
+        resize=resize,
+        engine=engine,
+        precision=precision,
+        data_dir=data_dir,
+        strict=strict,
+        save_features=save_features,
+        report=report,
+        report_map=report_map,
+        projector=projector,
+        home=home,
+    )[0]
+
+
+def score_models(
+    models: Sequence[str],
+    test: str,
+    *,
+    report: str | Path | None = None,
+    report_map: str = "umap",
+    projector: str | Path | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Score several encoders on the same images, for one page or one projector.
+
+    A page shows the baselines that are not among the models beside them: scored with the same
+    options but for ``all``, on images of 32 pixels at most. A baseline that the data have too
+    few images for is named there with the reason.
+
+    Args:
+        models: each as `score` takes it.
+        test: the data set to test on.
+        report: as `score`.
+        report_map: as `score`.
+        projector: as `score`.
+        command: the command line, for the page.
+        **options: all others of `score`; ``save_features`` goes with one model only.
+
+    Returns:
+        What `score` returns, for each of the models.
+
+    Raises:
+        InputError: as `score`.
+    """
+    from kfeat.reporting.files import check_writable
+    from kfeat.scoring.projection import PROJECTIONS
+
+    needs: tuple[str, ...] = ()
+    if report:
+        check_writable(Path(report))
+        if report_map not in PROJECTIONS:
+            raise InputError(f"map {report_map!r}: choose one of {', '.join(PROJECTIONS)}")
+        needs = ("map",)
+    folder = _folder(projector) if projector else None
+    keep = bool(report or projector)
+    results, features = [], []
+    for model in models:
+        result, parts = evaluate(model, test, intervals=bool(report), needs=needs, **options)
+        results.append(result)
+        if keep:
+            features.append(parts)
+    if not keep:
+        return results
+    from kfeat.serving.report import write_projector, write_report
+
+    chosen: dict[str, Any] = {"seed": options.get("seed", 0), "data_dir": options.get("data_dir")}
+    if folder:
+        write_projector(results, features, folder, **chosen)
+    if report:
+        baselines = _baselines(models, results[0]["image_size"], test, options)
+        write_report(
+            results,
+            features,
+            report,
+            baselines=baselines,
+            method=report_map,
+            command=command,
+            **chosen,
+        )
+    return results
+
+
+def _baselines(
+    models: Sequence[str], image_size: int, test: str, options: dict[str, Any]
+) -> dict[str, dict[str, Any] | str]:
+    """The results of the baselines that are not among the models, or why there are none."""
+    from kfeat.serving.encoder import BASELINES
+
+    found: dict[str, dict[str, Any] | str] = {}
+    size = min(image_size, BASELINE_IMAGE_SIZE)
+    changed = {"all": False, "image_size": size, "save_features": None}
+    for name in BASELINES:
+        if name in models:
+            continue
+        log.info("the page's baseline %s, at %d pixels", name, size)
+        try:
+            found[name] = evaluate(name, test, intervals=True, **{**options, **changed})[0]
+        except InputError as error:
+            log.warning("%s is left out of the page: %s", name, error)
+            found[name] = str(error)
+    return found
+
+
+def evaluate(
+    model: str,
+    test: str,
+    *,
+    train: str | None = None,
+    test_split: str | None = None,
+    train_split: str | None = None,
+    k: int = 10,
+    neighbours: int = 5,
+    seed: int = 0,
+    repeats: int = 1,
+    search: str = "exact",
+    all: bool = False,
+    limit: int | None = None,
+    image_size: int | None = None,
+    resize: str = "crop",
+    engine: str = "auto",
+    precision: str | None = None,
+    data_dir: str | Path | None = None,
+    strict: bool = False,
+    save_features: str | Path | None = None,
+    home: str | Path | None = None,
+    intervals: bool = False,
+    needs: Collection[str] = (),
+) -> tuple[dict[str, Any], dict[str, Features]]:
+    """Score an encoder, and return what was scored too.
+
+    It takes the options of `score`, and two more. ``intervals`` gives the intervals without
+    ``all`` too. ``needs`` names what the result is for: ``"map"`` (4 test images or more),
+    ``"labels"`` (of the test images), ``"classes"`` (those, and labelled train images); what
+    the data lack is refused before the work.
+
+    Returns:
+        The result of `score`; the ``"test"`` and, where there are any, ``"train"`` features.
+
+    Raises:
+        InputError: as `score`.
     """
     from kfeat.data import leaks
     from kfeat.data.catalog import open_source
@@ -109,10 +269,6 @@ def score(
     from kfeat.serving import encoder
 
     scorecard.check_options(k, neighbours, seed, repeats, search)
-    if report:
-        from kfeat.serving.report import check_writable, write_report
-
-        check_writable(Path(report))
     path = None if model in encoder.BASELINES else encoder.locate(model, home)
     test_source = open_source(test, data_dir=data_dir, strict=strict)
     train_source = (
@@ -129,8 +285,16 @@ def score(
         and train_split in train_source.labelled
         and test_split in test_source.labelled
     )
-    if k > test_source.count(test_split, limit):
-        count = test_source.count(test_split, limit)
+    count = test_source.count(test_split, limit)
+    if "map" in needs and count < 4:
+        raise InputError(f"a map of {count} images: give 4 test images or more")
+    if {"labels", "classes"} & {*needs} and test_split not in test_source.labelled:
+        raise InputError(f"{test_source.name} {test_split} has no labels to test against")
+    if "classes" in needs and not classify:
+        raise InputError(
+            f"{train_source.name} has no labelled train images for KNN to learn from: give --train"
+        )
+    if k > count:
         raise InputError(f"k {k}: more clusters than the {count} test images: lower k")
     if train_split and classify:
         if neighbours > train_source.count(train_split, limit):
@@ -194,6 +358,7 @@ def score(
         repeats=repeats,
         search=search,
         all=all,
+        intervals=intervals,
     )
     names = test_source.class_names
     if card["classes"] and names:
@@ -216,9 +381,7 @@ def score(
         "unreadable": test_source.unreadable | train_source.unreadable,
         "seconds": {"features": seconds, **card["seconds"]},
     }
-    if report:
-        write_report([result], [features], report, method=report_map, seed=seed, data_dir=data_dir)
-    return result
+    return result, features
 
 
 def _leaks(

@@ -1,7 +1,8 @@
-"""The page of a score: what it takes from images and features."""
+"""What a page, a projector or a figure takes from images and features."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 from kfeat.data import pipeline
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
-from kfeat.reporting.page import Material, View, check_writable, thumbnail_size, write_page
+from kfeat.reporting import projector
+from kfeat.reporting.files import check_writable
+from kfeat.reporting.page import Material, View, thumbnail_size, write_page
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features
 from kfeat.scoring.neighbours import knn_predict, nearest, nearest_others
 from kfeat.scoring.projection import project
 
+log = logging.getLogger("kfeat")
+
 MAP_LIMIT = 10_000
 """The most test images on a map; a page with more would not stay smooth, nor under 15 MB."""
 
-_STRIPS = 6
-_SHEET_IMAGES = 18
+STRIPS = 6
+SHEET_IMAGES = 18
 
 
 def write_report(
@@ -28,6 +33,7 @@ def write_report(
     features: list[dict[str, Features]],
     path: str | Path,
     *,
+    baselines: dict[str, dict[str, Any] | str] | None = None,
     method: str = "umap",
     seed: int = 0,
     command: str | None = None,
@@ -39,6 +45,7 @@ def write_report(
         results: dictionaries of `kfeat.score`.
         features: for each its ``"test"`` and, where there are any, ``"train"`` features.
         path: the HTML file; see `kfeat.reporting.page.write_page`.
+        baselines: results to stand beside them in the scorecard, by name, or why there is none.
         method: ``"umap"`` or ``"tsne"``; see `kfeat.scoring.projection.project`.
         seed: of k-means, as in the scores, and of the map.
         command: the command line to show.
@@ -50,92 +57,196 @@ def write_report(
     check_writable(Path(path))
     test = features[0]["test"]
     shown = min(len(test), MAP_LIMIT)
-    size, resize = thumbnail_size(shown), test.manifest["resize"]
-    wanted: dict[int, int] = {}  # a train image's row to its place among the thumbnails
-    views = [
-        _view(result, parts, shown, method, seed, wanted)
-        for result, parts in zip(results, features, strict=True)
-    ]
-    source = open_source(results[0]["test"]["data"], data_dir=data_dir)
-    rows = np.arange(shown)
-    images = [_thumbnails(source, results[0]["test"]["split"], rows, size, resize)]
-    ids, labels = [list(test.ids[:shown])], [test.labels]  # type: ignore[index]
-    if labels[0] is not None:
-        labels = [labels[0][:shown]]
+    size = thumbnail_size(shown)
+    wanted: dict[int, int] = {}  # a train image's row to its place among the train thumbnails
+    views = []
+    for result, parts in zip(results, features, strict=True):
+        x = parts["test"].features
+        clusters, predicted = assign(result, parts, seed, shown)
+        rows = chosen_rows(predicted, parts["test"], shown)
+        near, bank = strip_neighbours(result, parts, rows, shown)
+        log.info("the map of %s", result["model"])
+        views.append(
+            View(
+                plane=project(x[:shown], method, seed),
+                clusters=clusters[:shown],
+                predicted=predicted,
+                neighbours=nearest_others(x[:shown], min(5, shown - 1)),
+                strips=[
+                    (n, [_place(int(row), bank, shown, wanted) for row in line])
+                    for n, line in zip(rows, near, strict=True)
+                ],
+                strips_from=bank,
+                sheets=cluster_sheets(x, clusters, shown, SHEET_IMAGES),
+                manifest=parts["test"].manifest,
+            )
+        )
+    leaks = _leak_pairs(results, features[0], shown, wanted)
+    ids = [str(name) for name in test.ids[:shown]]  # type: ignore[index]
+    labels = None if test.labels is None else test.labels[:shown]
+    images = thumbnails(results[0]["test"], test, np.arange(shown), size, data_dir)
     if wanted:
-        train, chosen = features[0]["train"], np.array(list(wanted))
-        about = results[0]["train"]
-        if about["data"] != source.name:
-            source = open_source(about["data"], data_dir=data_dir)
-        images.append(_thumbnails(source, about["split"], chosen, size, resize))
-        ids.append(list(train.ids[chosen]))  # type: ignore[index]
-        labels.append(train.labels[chosen])  # type: ignore[index]
+        train, fetched = features[0]["train"], np.array(list(wanted))
+        more = thumbnails(results[0]["train"], train, fetched, size, data_dir)
+        images = np.concatenate([images, more])
+        ids += [str(name) for name in train.ids[fetched]]  # type: ignore[index]
+        if labels is not None and train.labels is not None:
+            labels = np.concatenate([labels, train.labels[fetched]])
     classes = test.manifest["data"]["classes"]
     material = Material(
-        thumbnails=np.concatenate(images),
-        labels=None if labels[0] is None else np.concatenate(labels),  # type: ignore[arg-type]
-        ids=[str(name) for part in ids for name in part],
+        thumbnails=images,
+        labels=labels,
+        ids=ids,
         classes=list(classes) if classes else None,
         views=views,
         map={"umap": "UMAP", "tsne": "t-SNE"}[method],
         seed=seed,
+        baselines=baselines or {},
+        leaks=leaks,
         command=command,
     )
     write_page(results, material, path)
 
 
-def _view(
-    result: dict[str, Any],
-    parts: dict[str, Features],
-    shown: int,
-    method: str,
-    seed: int,
-    wanted: dict[int, int],
-) -> View:
+def write_projector(
+    results: list[dict[str, Any]],
+    features: list[dict[str, Features]],
+    folder: Path,
+    *,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+) -> None:
+    """Write one or more scores on the same test images for TensorBoard's Embedding Projector.
+
+    Args:
+        results: dictionaries of `kfeat.score`.
+        features: for each its ``"test"`` and, where there are any, ``"train"`` features.
+        folder: where to; see `kfeat.reporting.projector.write_set`.
+        seed: of k-means, as in the scores.
+        data_dir: where TFDS keeps prepared data.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    test = features[0]["test"]
+    shown = min(len(test), projector.LIMIT)
+    if shown < len(test):
+        log.warning("projector: the first %d of %d images, all that fit", shown, len(test))
+    classes = test.manifest["data"]["classes"]
+
+    def named(labels: np.ndarray) -> list[str]:
+        return [classes[label] if classes else str(label) for label in labels]
+
+    embeddings = []
+    for result, parts in zip(results, features, strict=True):
+        clusters, predicted = assign(result, parts, seed, shown)
+        columns = {"id": [str(name) for name in parts["test"].ids[:shown]]}  # type: ignore[index]
+        if test.labels is not None:
+            columns["class"] = named(test.labels[:shown])
+        columns["cluster"] = [f"cluster {cluster + 1}" for cluster in clusters[:shown]]
+        if predicted is not None:
+            columns["predicted"] = named(predicted)
+        embeddings.append((result["model"], parts["test"].features[:shown], columns))
+    size = projector.thumbnail_size(shown)
+    images = thumbnails(results[0]["test"], test, np.arange(shown), size, data_dir)
+    projector.write_set(embeddings, images, folder)
+
+
+def assign(
+    result: dict[str, Any], parts: dict[str, Features], seed: int, shown: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The cluster of each test image, and the class that KNN gives to each of the first ``shown``.
+
+    They are those of the score: its first run of k-means, its number of votes. The classes are
+    None where the score has none.
+    """
     test, train = parts["test"], parts.get("train")
-    x = test.features
-    clusters = kmeans(x, result["clustering"]["k"], seed)
-    predicted = strips_bank = None
-    if result["classification"]["accuracy"] is not None and train is not None:
-        votes = result["classification"]["k"]
-        predicted = knn_predict(train.features, train.labels, x[:shown], votes)  # type: ignore[arg-type]
-        strips_bank = train.features
-    near = nearest_others(x[:shown], min(5, shown - 1))
-    strips: list[tuple[int, list[int]]]
-    if strips_bank is None:
-        strips = [(n, near[n].tolist()) for n in range(min(_STRIPS, shown))]
-    else:
-        right = predicted == test.labels[:shown]  # type: ignore[index]
-        chosen = [n for hit in (False, True) for n in np.flatnonzero(right == hit)[:_STRIPS]]
-        found, _ = nearest(strips_bank, x[chosen], votes)
-        strips = [
-            (int(n), [shown + wanted.setdefault(int(row), len(wanted)) for row in rows])
-            for n, rows in zip(chosen, found, strict=True)
-        ]
+    clusters = kmeans(test.features, result["clustering"]["k"], seed)
+    if result["classification"]["accuracy"] is None or train is None or train.labels is None:
+        return clusters, None
+    votes = result["classification"]["k"]
+    return clusters, knn_predict(train.features, train.labels, test.features[:shown], votes)
+
+
+def chosen_rows(predicted: np.ndarray | None, test: Features, shown: int) -> list[int]:
+    """The test images whose neighbours are shown: the first that KNN gets wrong, and right."""
+    if predicted is None or test.labels is None:
+        return list(range(min(STRIPS, shown)))
+    right = predicted == test.labels[:shown]
+    return [int(n) for hit in (False, True) for n in np.flatnonzero(right == hit)[:STRIPS]]
+
+
+def strip_neighbours(
+    result: dict[str, Any], parts: dict[str, Features], rows: list[int], shown: int
+) -> tuple[np.ndarray, str]:
+    """The nearest images to some test images [R, K], and the part they are rows of.
+
+    They are the train images that vote, or else the nearest others of the first ``shown`` test
+    images.
+    """
+    x = parts["test"].features
+    if result["classification"]["accuracy"] is None:
+        return nearest_others(x[:shown], min(5, shown - 1))[rows], "test"
+    return nearest(parts["train"].features, x[rows], result["classification"]["k"])[0], "train"
+
+
+def cluster_sheets(
+    x: np.ndarray, clusters: np.ndarray, shown: int, count: int
+) -> list[tuple[int, int, list[int]]]:
+    """For each cluster, largest first: (cluster, its size, ``count`` images near its centre)."""
     sheets = []
     for cluster in np.argsort(-np.bincount(clusters), kind="stable"):
         members = np.flatnonzero(clusters == cluster)
         on_page = members[members < shown]
         distances = np.linalg.norm(x[on_page] - x[members].mean(0), axis=1)
-        typical = on_page[np.argsort(distances, kind="stable")[:_SHEET_IMAGES]]
+        typical = on_page[np.argsort(distances, kind="stable")[:count]]
         sheets.append((int(cluster), len(members), typical.tolist()))
-    return View(
-        plane=project(x[:shown], method, seed),
-        clusters=clusters[:shown],
-        predicted=predicted,
-        neighbours=near,
-        strips=strips,
-        strips_from="test" if strips_bank is None else "train",
-        sheets=sheets,
-        manifest=test.manifest,
-    )
+    return sheets
 
 
-def _thumbnails(source: Source, split: str, rows: np.ndarray, size: int, resize: str) -> np.ndarray:
-    """Read the images of some rows of the features, in their order."""
+def _place(row: int, part: str, shown: int, wanted: dict[int, int]) -> int:
+    """The place of an image among the thumbnails: test images first, then wanted train images."""
+    return row if part == "test" else shown + wanted.setdefault(row, len(wanted))
+
+
+def _leak_pairs(
+    results: list[dict[str, Any]], parts: dict[str, Features], shown: int, wanted: dict[int, int]
+) -> list[tuple[int, int, int]]:
+    """The leaks that are named: (test image, train image, bits that differ)."""
+    leaks = next((result["leaks"] for result in results if result.get("leaks")), None)
+    if not leaks:
+        return []
+    places = [
+        {str(name): n for n, name in enumerate(parts[part].ids)}  # type: ignore[arg-type]
+        for part in ("test", "train")
+    ]
+    pairs = [(places[0][p["test"]], places[1][p["train"]], p["bits"]) for p in leaks["pairs"]]
+    return [(a, _place(b, "train", shown, wanted), bits) for a, b, bits in pairs if a < shown]
+
+
+def thumbnails(
+    about: dict[str, Any],
+    features: Features,
+    rows: np.ndarray,
+    size: int,
+    data_dir: str | Path | None,
+) -> np.ndarray:
+    """Read the images of some rows of features.
+
+    Args:
+        about: ``{"data", "split"}`` of a result.
+        features: what was made of that split.
+        rows: int [R], in the order wanted.
+        size: their side in pixels.
+        data_dir: where TFDS keeps prepared data.
+
+    Returns:
+        uint8 [R, size, size, 3].
+    """
+    source: Source = open_source(about["data"], data_dir=data_dir)
     places = {int(row): place for place, row in enumerate(rows)}
     images = np.zeros((len(rows), size, size, 3), np.uint8)
-    dataset = pipeline.resized(source.dataset(split), size, resize)
+    dataset = pipeline.resized(source.dataset(about["split"]), size, features.manifest["resize"])
     missing = len(places)
     for n, element in enumerate(pipeline.read(dataset, source)):
         if n in places:

@@ -55,10 +55,12 @@ def trained(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["train", "--help"], ["plot", "--help"]]
+)
 def test_help_needs_no_tensorflow_and_no_numpy(arguments, tmp_path):
     code = WITHOUT_TENSORFLOW.replace("sys.modules", 'sys.modules["numpy"] = sys.modules', 1)
-    done = run(*arguments, home=tmp_path, code=code)
+    done = run(*arguments.split(), home=tmp_path, code=code)
     assert done.returncode == 0 and done.stdout and not done.stderr
 
 
@@ -72,6 +74,13 @@ def test_features_are_scored_without_tensorflow(features, tmp_path):
     assert card["test"] == {"data": str(test), "split": None, "count": 20}
     table = run("score", *options[:-1], "--repeats", 3, home=tmp_path, code=WITHOUT_TENSORFLOW)
     assert "1.0000 ± 0.0000" in table.stdout
+    for arguments in (["map", "--map", "tsne"], ["confusion"]):
+        arguments += [*options[:-1], "--output", tmp_path / "figure.png", "--json"]
+        done = run("plot", *arguments, home=tmp_path, code=WITHOUT_TENSORFLOW)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"figure": str(tmp_path / "figure.png")}
+        assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+        (tmp_path / "figure.png").unlink()
 
 
 KEYS = {
@@ -186,6 +195,46 @@ BAD = {
     "several models' features": (
         ["score", *("--model", "pixels") * 2, "--test", "photos", "--save-features", "f"],
         "one --model only",
+    ),
+    "map of no page": (
+        ["score", "--model", "pixels", "--test", "photos", "--map", "tsne"],
+        "--map goes with --report",
+    ),
+    "page that cannot be": (
+        ["score", "--model", "pixels", "--test", "photos", "--report", "/proc/report.html"],
+        "/proc/report.html cannot be written",
+    ),
+    "projector in a file": (
+        ["score", "--model", "pixels", "--test", "photos", "--projector", "BAD.toml/set"],
+        "BAD.toml/set cannot be written",
+    ),
+    "page of features": (
+        ["score", "--features", "FINE.npz", "--report", "report.html"],
+        "--report does not go with --features",
+    ),
+    "figure of another kind": (
+        ["plot", "map", "--model", "pixels", "--test", "photos", "--output", "map.jpg"],
+        "map.jpg: give a name that ends in .png or .svg",
+    ),
+    "figure without a name": (
+        ["plot", "map", "--model", "pixels", "--test", "photos"],
+        "Missing option '--output'",
+    ),
+    "colour of no map": (
+        ["plot", "clusters", "--features", "FINE.npz", "--colour", "class", "--output", "a.png"],
+        "--colour goes with kfeat plot map only",
+    ),
+    "images of features": (
+        ["plot", "clusters", "--features", "FINE.npz", "--output", "a.png"],
+        "clusters shows images, which features have not",
+    ),
+    "option without its use to plot": (
+        ["plot", "map", "--features", "FINE.npz", "--resize", "crop", "--output", "a.png"],
+        "--resize does not go with --features",
+    ),
+    "confusion of no train": (
+        ["plot", "confusion", "--features", "FINE.npz", "--output", "a.png"],
+        "confusion needs train features",
     ),
     "split of no sheet": (["data", "show", "photos", "--split", "test"], "goes with --output"),
     "decay of adam": (["train", "cae1", "--set", "optimizer=adam"], "take adamw"),

@@ -1,42 +1,60 @@
 """The report in a real browser: made from photographs, opened by Chromium."""
 
+import io
 import os
+import re
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.metrics import precision_recall_fscore_support
+from sklearn.neighbors import KNeighborsClassifier
 
 import kfeat
 from kfeat.cli import commands
 from kfeat.errors import InputError
 from kfeat.reporting.page import write_page
-from kfeat.scoring.features import load_features
+from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import write_report
 
 HOSTILE = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1>"
 
 
 @pytest.fixture(scope="module")
-def page_file(photographs, tmp_path_factory):
-    """A report on 80 + 40 photographs, a class of which has a hostile name."""
+def scored(photographs, tmp_path_factory):
+    """Results and features of 80 + 41 photographs, one of which is in both splits.
+
+    One class has a hostile name, and so has one model.
+    """
     images, labels, classes = photographs
     root = tmp_path_factory.mktemp("report")
     for n, (image, label) in enumerate(zip(images, labels, strict=True)):
         name = HOSTILE.replace("/", "\N{DIVISION SLASH}") if label == 0 else classes[label]
-        path = root / "data" / ("train" if n < 80 else "test") / name / f"{n}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    path = root / "report.html"
+        for part in ("train", "test") if n == 50 else ("train",) if n < 80 else ("test",):
+            path = root / "data" / part / name / f"{n}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
     results, features = [], []
     for size in (16, 32):
-        kept = root / str(size)
-        results.append(
-            kfeat.score("pixels", str(root / "data"), k=5, image_size=size, save_features=kept)
-        )
-        features.append({name: load_features(kept / f"{name}.npz") for name in ("test", "train")})
+        options = {"k": 5, "image_size": size, "all": size == 32, "intervals": True}
+        result, parts = evaluate("pixels", str(root / "data"), **options)
+        results.append(result)
+        features.append(parts)
     results[1]["model"] = f"saved_models/cae1/{HOSTILE}"
-    write_report(results, features, path, method="tsne", command="kfeat <b>score</b>")
+    return results, features
+
+
+@pytest.fixture(scope="module")
+def page_file(scored, tmp_path_factory):
+    """A report on `scored`, beside one baseline, and one that there is not."""
+    results, features = scored
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    baselines = {"pixels": {**results[0], "model": "pixels"}, "pca128": f"too few {HOSTILE}"}
+    write_report(
+        results, features, path, baselines=baselines, method="tsne", command="kfeat <b>score</b>"
+    )
     return path
 
 
@@ -97,8 +115,52 @@ def test_hover_shows_images_and_the_switch_changes_colours(browser, page_file):
     assert page.evaluate("() => window.stolen") is None
     assert page.locator("h1").count() == 1 and page.locator("b").count() == 0
     assert page.locator("table.matrix").count() == 2
-    assert page.locator("tr.study").count() == 1
+    assert page.locator("tr.study").count() == 1 and page.locator("tr.baseline").count() == 1
     assert page.wrong == [] and page.asked == [page_file.as_uri()]
+
+
+def test_the_page_shows_the_figures_that_were_found(browser, page_file, scored):
+    results, features = scored
+    page = open_page(browser, page_file)
+    for n, (result, parts) in enumerate(zip(results, features, strict=True), 1):
+        test, train = parts["test"], parts["train"]
+        knn = KNeighborsClassifier(5).fit(train.features, train.labels)
+        predicted = knn.predict(test.features)
+        labels = np.unique([*test.labels, *predicted])
+        found = precision_recall_fscore_support(
+            test.labels, predicted, labels=labels, zero_division=np.nan
+        )
+        section = page.locator(f"section[aria-labelledby=h-classes-{n}]")
+        cells = section.locator("table.by-class td").all_inner_texts()
+        rows = zip(*(found[part] for part in (0, 1, 3)), strict=True)
+        expected = [
+            text
+            for precision, recall, support in rows
+            for text in (*(decimals(value) for value in (precision, recall)), f"{support:.0f}")
+        ]
+        assert cells == expected
+        worst = result["classes"]["most_confused"][0]
+        first = section.locator("table.confused tbody tr").first.inner_text().split("\t")
+        assert first[2:] == [str(worst["count"]), f"{100 * worst['share']:.1f} %"]
+        low, high = result["intervals"]["classification"]
+        row = page.locator("section[aria-labelledby=h-score] tbody tr").nth(n - 1)
+        score = f"{result['classification']['accuracy']:.4f}"
+        assert row.locator("td").last.inner_text().split() == [score, f"{low:.3f}–{high:.3f}"]
+        assert low < result["classification"]["accuracy"] < high
+    more = page.locator("section[aria-labelledby=h-more] tbody td").all_inner_texts()
+    assert more[:8] == ["–"] * 8
+    assert more[8] == f"{results[1]['more']['knn_cosine_accuracy']:.4f}" and "–" not in more[8:]
+    assert results[1]["leaks"]["count"] >= 1
+    pair = page.locator("section[aria-labelledby=h-leaks] figure").first
+    assert pair.inner_text().strip() == "0 bits"
+    files = [io.BytesIO(thumb.screenshot()) for thumb in pair.locator(".t").all()]
+    images = [np.asarray(Image.open(file).convert("RGB"), float) for file in files]
+    assert np.abs(images[0] - images[1]).mean() < 8 < images[0].std()
+    assert "Without pca128: too few </script>" in page.inner_text("main")
+
+
+def decimals(value):
+    return "–" if np.isnan(value) else f"{value:.3f}"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -135,9 +197,25 @@ def test_one_command_and_one_call_write_the_page(tmp_path):
     assert done.exit_code == 0, done.output
     page = path.read_text()
     card = kfeat.score("pixels", "photos", limit=140, image_size=16, report=path, report_map="tsne")
-    for text in (page, path.read_text()):
+    other = path.read_text()
+    for text in (page, other):
         assert f"{card['classification']['accuracy']:.4f}" in text
         assert f"{card['clustering']['nmi']:.4f}" in text
         assert len(text.encode()) < 15e6
-    assert "pca128" in page and "pca128 on" not in path.read_text()
+    assert "pca128 on photos: kfeat" in page and '<tr class="baseline">' not in page
+    assert "pca128 on photos: kfeat" not in other and other.count('<tr class="baseline">') == 1
+    row = re.search(r'<tr class="baseline"><th scope="row">pca128, .*?</tr>', other, re.DOTALL)
+    figures = re.findall(r"0\.\d{4}", row[0])
+    assert len(figures) >= 5 and all(figure in page for figure in figures)
     assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_page_that_cannot_be_is_refused_before_the_work(tmp_path):
+    for path, options, reason in (
+        ("/proc/report.html", {}, "/proc/report.html cannot be written"),
+        (tmp_path / "r.html", {"limit": 3, "k": 2}, "a map of 3 images: give 4"),
+        (tmp_path / "r.html", {"report_map": "pca"}, "choose one of umap, tsne"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            kfeat.score("pixels", "photos", report=path, save_features=tmp_path / "f", **options)
+    assert not list(tmp_path.rglob("*.npz")) and not list(tmp_path.glob("*.html"))

@@ -34,20 +34,24 @@
 
   const kind = webgl() ? "scattergl" : "scatter";
 
+  // A ring around the chosen point: a shape moves without the points being drawn again.
+  function mark() {
+    const v = view(), style = getComputedStyle(document.documentElement);
+    return { type: "circle", xsizemode: "pixel", ysizemode: "pixel",
+      xanchor: v.x[chosen], yanchor: v.y[chosen], x0: -8, x1: 8, y0: -8, y1: 8,
+      line: { width: 3, color: style.getPropertyValue("--ink").trim() } };
+  }
+
   function draw(keep) {
-    const v = view(), g = groups(), style = getComputedStyle(document.documentElement);
-    const ink = style.getPropertyValue("--ink").trim();
+    const v = view(), g = groups();
     const points = { type: kind, mode: "markers", x: v.x, y: v.y, hoverinfo: "none",
       marker: { size: count > 3000 ? 5 : 8, opacity: 0.85, color: g.of.map(colour),
                 symbol: g.of.map((n) => data.symbols[shape(n)]) } };
-    const mark = { type: kind, mode: "markers", hoverinfo: "skip",
-      x: chosen < 0 ? [] : [v.x[chosen]], y: chosen < 0 ? [] : [v.y[chosen]],
-      marker: { size: 17, symbol: "circle-open", color: ink, line: { width: 3 } } };
     const axis = { visible: false, showgrid: false, zeroline: false };
     const layout = { margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, hovermode: "closest",
       dragmode: "pan", uirevision: keep ? "same" : String(Math.random()), hoverdistance: 12,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      xaxis: { ...axis }, yaxis: { ...axis } };
+      xaxis: { ...axis }, yaxis: { ...axis }, shapes: chosen < 0 ? [] : [mark()] };
     const legend = by("legend");
     legend.replaceChildren();
     g.names.forEach((text, n) => {
@@ -59,17 +63,16 @@
       item.append(sign, ` ${text}`);
       legend.append(item);
     });
-    return Plotly.react(map, [points, mark], layout,
+    return Plotly.react(map, [points], layout,
       { displayModeBar: false, scrollZoom: true, responsive: true });
   }
 
   function thumb(n, size) {
     const span = document.createElement("span"), place = n % (data.sheet * data.sheet);
-    span.className = "t";
+    span.className = `t s${Math.floor(n / data.sheet ** 2)}`;
     span.setAttribute("role", "img");
     span.setAttribute("aria-label", caption(n));
     span.title = caption(n);
-    span.style.setProperty("--sheet", `var(--sprite-${Math.floor(n / data.sheet ** 2)})`);
     span.style.setProperty("--x", place % data.sheet);
     span.style.setProperty("--y", Math.floor(place / data.sheet));
     span.style.setProperty("--s", `${size}px`);
@@ -93,14 +96,14 @@
     row.append(...v.neighbours[n].map((other) => thumb(other, 40)));
     card.replaceChildren(thumb(n, 128), text("h3", caption(n)), text("p", facts.join(" · ")),
       text("p", "Nearest test images"), row);
-    Plotly.restyle(map, { x: [[v.x[n]]], y: [[v.y[n]]] }, [1]);
+    Plotly.relayout(map, { shapes: [mark()] });
   }
 
   const step = (by) => show((chosen + by + count) % count);
   draw(false).then(() => {
     for (const event of ["plotly_hover", "plotly_click"])
       map.on(event, (found) => {
-        const point = found.points.find((p) => p.curveNumber === 0);
+        const point = found.points[0];
         if (point && point.pointNumber !== chosen) show(point.pointNumber);
       });
     map.dataset.ready = "yes";

@@ -1,0 +1,38 @@
+"""Files that appear whole: checked before the work, written under another name, renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kfeat.errors import InputError
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` where a file cannot lie at ``path``; cheap, so ask it before the work."""
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``, which becomes ``path`` where nothing was raised.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)

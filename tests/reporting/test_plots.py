@@ -1,0 +1,131 @@
+"""Single figures: what they show, read back from the files."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+
+import kfeat
+from kfeat.cli import commands
+from kfeat.errors import InputError
+from kfeat.scoring.features import load_features
+
+OPTIONS = {"k": 4, "image_size": 16}
+
+
+@pytest.fixture(scope="module")
+def kept(folder, tmp_path_factory):
+    """The features of the folder: test and train."""
+    path = tmp_path_factory.mktemp("kept")
+    kfeat.score("pixels", str(folder), save_features=path, **OPTIONS)
+    return path
+
+
+def words(path):
+    """The texts of an SVG figure, which matplotlib repeats as comments."""
+    return re.findall(r"<!-- (.*?) -->", path.read_text("utf-8"))
+
+
+def picture(path):
+    """The image that an SVG figure holds."""
+    data = re.search(r'data:image/png;base64,\s*([^"]+)"', path.read_text("utf-8"))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("RGB"))
+
+
+def marks(path):
+    """The places of the marks of an SVG map, sorted; those of the legend are not among them."""
+    axes = path.read_text("utf-8").split('<g id="legend_1">')[0]
+    groups = re.findall(r'<g id="PathCollection_\d+">(.*?)\n   </g>', axes, re.DOTALL)
+    places = [re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', group) for group in groups]
+    return sorted((float(x), float(y)) for group in places for x, y in group)
+
+
+def test_a_map_has_a_mark_for_each_image_and_the_same_seed_the_same_bytes(folder, kept, tmp_path):
+    arguments = ["plot", "map", "--model", "pixels", "--test", str(folder), "--map", "tsne"]
+    arguments += ["--k", "4", "--image-size", "16", "--output"]
+    names = {"class": None, "cluster": "cluster 4", "error": "KNN is wrong", "again": None}
+    files = {name: tmp_path / f"{name}.svg" for name in names}
+    for name, path in files.items():
+        colour = ["--colour", name] if name != "again" else []
+        done = CliRunner().invoke(commands, [*arguments, str(path), *colour])
+        assert done.exit_code == 0 and done.stdout.strip() == str(path), done.output
+        texts = [text.strip("\N{ZERO WIDTH SPACE}") for text in words(path)]
+        assert "t-SNE of 40 images" in texts[0]
+        assert names[name] is None or names[name] in texts
+        assert len(set(marks(path))) == 40
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    assert contents["again"] == contents["class"]
+    assert len(set(contents.values())) == 3
+    kfeat.plot_features("map", kept / "test.npz", tmp_path / "kept.svg", map="tsne", k=4)
+    assert len(marks(tmp_path / "kept.svg")) == 40
+    png, seen = tmp_path / "map.png", set()
+    for _ in range(2):
+        kfeat.plot("map", "pixels", str(folder), png, map="tsne", **OPTIONS)
+        seen.add(png.read_bytes())
+    assert len(seen) == 1
+    colours = np.unique(np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3), axis=0)
+    for colour in ("#0072B2", "#E69F00"):  # blended with white, at 85 %
+        wanted = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) * 0.85 + 255 * 0.15
+        assert np.abs(colours - wanted).max(axis=1).min() <= 2
+
+
+def test_a_confusion_matrix_counts_as_scikit_learn_does(folder, kept, tmp_path):
+    test, train = (load_features(kept / f"{part}.npz") for part in ("test", "train"))
+    knn = KNeighborsClassifier(3).fit(train.features, train.labels)
+    right = int((knn.predict(test.features) == test.labels).sum())
+    classes = test.manifest["data"]["classes"]
+    kfeat.plot("confusion", "pixels", str(folder), tmp_path / "a.svg", neighbours=3, **OPTIONS)
+    files = kept / "test.npz", tmp_path / "b.svg"
+    kfeat.plot_features("confusion", *files, train=kept / "train.npz", k=4, neighbours=3)
+    for path in (tmp_path / "a.svg", tmp_path / "b.svg"):
+        texts = words(path)
+        present = [name for name in classes if name in texts]
+        counts = np.array([int(text) for text in texts if text.isdigit()])
+        matrix = counts.reshape(len(present), len(present))
+        assert matrix.sum() == 40
+        assert matrix.trace() == right
+        assert f"{right / 40:.4f}" in " ".join(texts)
+
+
+@pytest.mark.parametrize("what", ["clusters", "neighbours"])
+def test_rows_show_the_images_themselves(what, folder, kept, tmp_path):
+    path = tmp_path / "rows.svg"
+    kfeat.plot(what, "pixels", str(folder), path, neighbours=2, **OPTIONS)
+    canvas, step = picture(path), 69
+    rows = canvas.shape[0] // step
+    shown = [canvas[y * step : y * step + 64, :64] for y in range(rows)]
+    tests = [
+        np.asarray(Image.open(file).resize((64, 64), Image.Resampling.BILINEAR), float)
+        for file in sorted(folder.glob("test/*/*.png"))
+    ]
+    for image in shown:
+        differences = [np.abs(image - other).mean() for other in tests]
+        assert min(differences) < 4 < np.median(differences)
+    if what == "clusters":
+        sizes = [int(size) for size in re.findall(r"cluster \d+: (\d+) images", str(words(path)))]
+        assert sum(sizes) == 40 and sizes == sorted(sizes, reverse=True) and rows == 4
+    else:
+        assert canvas.shape[1] == 3 * step + 15
+
+
+def test_what_a_figure_lacks_is_said_before_the_work(folder, tmp_path):
+    unlabelled = str(folder / "test" / "coffee")
+    path = tmp_path / "old.svg"
+    path.write_text("old")
+    for what, options, reason in (
+        ("map", {"colour": "class"}, "has no labels to test against"),
+        ("confusion", {}, "has no labels to test against"),
+        ("map", {"limit": 3, "k": 2}, "a map of 3 images: give 4"),
+        ("map", {"map": "pca"}, "map 'pca': choose one of umap, tsne"),
+        ("clusters", {"colour": "cluster"}, "only a map is coloured"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            kfeat.plot(what, "pixels", unlabelled, path, **options)
+    assert path.read_text() == "old"
+    kfeat.plot("neighbours", "pixels", unlabelled, path, k=1, limit=2)
+    assert picture(path).shape[0] == 2 * 69
