@@ -1,4 +1,4 @@
-"""The study's tables with measured figures beside the published ones; its findings."""
+"""The study's tables with measured figures beside the published ones; findings; an index."""
 
 from __future__ import annotations
 
@@ -89,22 +89,82 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def write_findings(findings: list[dict[str, Any]], folder: Path, profile: str) -> None:
-    """Write the findings as ``findings.md`` and ``findings.json``."""
-    parts = [f"# The study's findings, profile {profile}"]
-    words = {True: "Held", False: "Not held", None: "Not tested"}
-    for number, finding in enumerate(findings, 1):
-        verdict = words[finding["holds"]]
-        if finding["missing"]:
-            verdict += f": without figures of {', '.join(finding['missing'])}"
-        numbers = "\n".join(
-            f"* {HEADINGS.get(name, name)}: {_numbers(value)}"
-            for name, value in finding["numbers"].items()
-        )
-        parts.append(f"## {number}. {finding['finding']}\n\n**{verdict}.** {finding['test']}")
-        if numbers:
-            parts.append(numbers)
-    _write(folder / "findings.md", "\n\n".join(parts) + "\n")
+    """Write the findings as ``findings.md`` and ``findings.json``.
+
+    Args:
+        findings: see `kfeat.study.findings.findings`.
+        folder: where to.
+        profile: whose trainings they are tested on.
+    """
+    title = f"# The study's findings, profile {profile}"
+    _write(folder / "findings.md", f"{title}\n\n{findings_markdown(findings)}\n")
     _write(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
+
+
+def findings_markdown(findings: list[dict[str, Any]], level: str = "##") -> str:
+    """The findings as Markdown, each with whether it held, the test and the numbers."""
+    parts = []
+    for number, finding in enumerate(findings, 1):
+        parts.append(f"{level} {number}. {finding['finding']}")
+        parts.append(f"**{verdict(finding)}.** {finding['test']}")
+        if finding["numbers"]:
+            parts.append(
+                "\n".join(
+                    f"* {HEADINGS.get(name, name)}: {_numbers(value)}"
+                    for name, value in finding["numbers"].items()
+                )
+            )
+    return "\n\n".join(parts)
+
+
+def verdict(finding: dict[str, Any]) -> str:
+    """Whether a finding held, in words."""
+    words = {True: "Held", False: "Not held", None: "Not tested"}[finding["holds"]]
+    if finding["missing"]:
+        words += f": without figures of {', '.join(finding['missing'])}"
+    return words
+
+
+FIGURES = {
+    "figure1": "Test images, and their reconstructions by the encoders that learn without labels. "
+    "MSE (of values in [0, 1]), PSNR and SSIM are means over all test images.",
+    "figure2": "The test features of table 1's encoders in the plane, by t-SNE and by UMAP, "
+    "coloured by class.",
+    "figure3": "The test features of table 2's encoders in the plane, by t-SNE and by UMAP, "
+    "coloured by class.",
+}
+
+
+def write_index(results: dict[str, Any], folder: Path) -> None:
+    """Write all of a reproduction as ``README.md`` and ``results.json``.
+
+    Args:
+        results: see `kfeat.study.reproduce.reproduce`.
+        folder: where to.
+    """
+    machine, minutes = results["machine"], results["minutes"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = [f"# The study repeated, profile {results['profile']}"]
+    if results["command"]:
+        parts.append(f"    {results['command']}")
+    parts.append(
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory']} GiB. "
+        f"Minutes: {minutes['trainings']:.1f} of training in all; {minutes['command']:.1f} for "
+        f"this command, which uses again what is there. Versions: {versions}."
+    )
+    for table, rows in results["tables"].items():
+        parts += [f"## Table {table.removeprefix('table')}", markdown(rows)]
+        parts.append(f"As [CSV]({table}.csv), [JSON]({table}.json).")
+    if results["tables"]:
+        parts += [LEGEND, "## Findings", findings_markdown(results["findings"], "###")]
+    for figure, about in results["figures"].items():
+        parts += [f"## Figure {figure.removeprefix('figure')}", FIGURES[figure]]
+        parts += [f"![{FIGURES[figure]}]({file})" for file in about["files"]]
+    if results["failed"]:
+        failed = [f"* {cell}: {reason}" for cell, reason in results["failed"].items()]
+        parts += ["## Failed", "\n".join(failed)]
+    _write(folder / "README.md", "\n\n".join(parts) + "\n")
+    _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
 def _numbers(value: Any) -> str:
