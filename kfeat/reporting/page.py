@@ -72,6 +72,7 @@ class Material:
         map: how the maps were made.
         seed: what they and the clusters were made with.
         command: the command line, where there was one.
+        study: what to show of the study; see `kfeat.reporting.study.sections`.
     """
 
     thumbnails: np.ndarray
@@ -82,6 +83,7 @@ class Material:
     map: str
     seed: int
     command: str | None = None
+    study: dict[str, Any] | None = None
 
 
 def write_page(results: list[dict[str, Any]], material: Material, path: str | Path) -> None:

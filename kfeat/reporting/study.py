@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -39,10 +40,17 @@ def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: st
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table's rows as Markdown, as the study prints them."""
+    columns, *lines = _cells(rows)
+    lines = [columns, ["---"] * len(columns), *lines]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *_reasons(rows)])
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The headings of a table and its rows, as texts."""
     reconstructs = any(row["reconstruction"] for row in rows)
     columns = [heading for metric in HEADINGS.values() for heading in (metric, "study")]
-    columns = ["encoder", *columns, *(["MSE"] if reconstructs else []), "minutes"]
-    lines = [columns, ["---"] * len(columns)]
+    lines = [["encoder", *columns, *(["MSE"] if reconstructs else []), "minutes"]]
     for row in rows:
         cells = [row["name"]]
         for metric in HEADINGS:
@@ -51,9 +59,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             cells.append(f"{row['reconstruction']['mse']:.4f}" if row["reconstruction"] else "")
         cells.append(f"{row['minutes']:.0f}" if row["minutes"] is not None else "")
         lines.append(cells)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    reasons = [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
-    return "\n\n".join([table, *reasons])
+    return lines
+
+
+def _reasons(rows: list[dict[str, Any]]) -> list[str]:
+    return [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
 
 
 def _measured(row: dict[str, Any], metric: str) -> str:
@@ -108,13 +118,16 @@ def findings_markdown(findings: list[dict[str, Any]], level: str = "##") -> str:
         parts.append(f"{level} {number}. {finding['finding']}")
         parts.append(f"**{verdict(finding)}.** {finding['test']}")
         if finding["numbers"]:
-            parts.append(
-                "\n".join(
-                    f"* {HEADINGS.get(name, name)}: {_numbers(value)}"
-                    for name, value in finding["numbers"].items()
-                )
-            )
+            parts.append("\n".join(f"* {line}" for line in _lines(finding)))
     return "\n\n".join(parts)
+
+
+def _lines(finding: dict[str, Any]) -> list[str]:
+    """The numbers that decide a finding, a text each."""
+    return [
+        f"{HEADINGS.get(name, name)}: {_numbers(value)}"
+        for name, value in finding["numbers"].items()
+    ]
 
 
 def verdict(finding: dict[str, Any]) -> str:
@@ -152,6 +165,10 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         f"Minutes: {minutes['trainings']:.1f} of training in all; {minutes['command']:.1f} for "
         f"this command, which uses again what is there. Versions: {versions}."
     )
+    if results["report"]:
+        parts.append(
+            f"All of it, with an interactive map: [{results['report']}]({results['report']})."
+        )
     for table, rows in results["tables"].items():
         parts += [f"## Table {table.removeprefix('table')}", markdown(rows)]
         parts.append(f"As [CSV]({table}.csv), [JSON]({table}.json).")
@@ -165,6 +182,52 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         parts += ["## Failed", "\n".join(failed)]
     _write(folder / "README.md", "\n\n".join(parts) + "\n")
     _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a page shows of a reproduction; its template is ``study.html``.
+
+    Args:
+        results: see `kfeat.study.reproduce.reproduce`.
+        folder: where the figures lie.
+
+    Returns:
+        ``profile``; ``tables``: ``title``, ``columns``, ``rows``, ``reasons``; ``legend``;
+        ``findings``: ``finding``, ``verdict``, ``test``, ``numbers``; ``figures``: ``title``,
+        ``text``, ``images`` as data URLs.
+    """
+    tables = []
+    for table, rows in results["tables"].items():
+        columns, *lines = _cells(rows)
+        title = f"Table {table.removeprefix('table')}"
+        tables.append({"title": title, "columns": columns, "rows": lines})
+        tables[-1]["reasons"] = _reasons(rows)
+    return {
+        "profile": results["profile"],
+        "tables": tables,
+        "legend": LEGEND,
+        "findings": [
+            {
+                "finding": finding["finding"],
+                "verdict": verdict(finding),
+                "test": finding["test"],
+                "numbers": _lines(finding),
+            }
+            for finding in results["findings"]
+        ],
+        "figures": [
+            {
+                "title": f"Figure {figure.removeprefix('figure')}",
+                "text": FIGURES[figure],
+                "images": [_data_url(folder / file) for file in about["files"]],
+            }
+            for figure, about in results["figures"].items()
+        ],
+    }
+
+
+def _data_url(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _numbers(value: Any) -> str:

@@ -115,7 +115,7 @@ def draw_planes(
             present.add(label)
             points = panel["plane"][panel["labels"] == label]
             colour, marker = _look(label)
-            axis.scatter(*points.T, s=4, c=colour, marker=marker, linewidths=0, alpha=0.8)
+            axis.scatter(*points.T, s=4, c=colour, marker=marker, linewidths=0)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     named = sorted(present)[:_NAMED]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.errors import InputError
+from kfeat.scoring.features import load_features
 from kfeat.study import published
 from kfeat.study.cells import Cells
-from kfeat.study.figures import FIGURES, planes, reconstructions
+from kfeat.study.figures import FIGURES, POINTS, planes, reconstructions
 from kfeat.study.findings import findings
 from kfeat.study.profile import Profile
 
@@ -40,7 +41,7 @@ def reproduce(
             make. The findings are tested on the tables among them.
         output: folder of all that is made: ``runs``, ``scores``, the tables as Markdown, CSV and
             JSON, the figures as PNG, the findings; ``README.md`` and ``results.json``, which hold
-            all of this call together.
+            all of this call together; with a table, ``report.html``, a page that needs no network.
         data_dir: where TFDS keeps prepared data.
         command: the command line to show.
 
@@ -49,7 +50,7 @@ def reproduce(
         `kfeat.study.findings.findings`; ``figures``: figure to what
         `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns; ``failed``:
         cell to reason; ``command``; ``machine``; ``versions``; ``minutes``: of all ``trainings``,
-        and of this ``command``; ``output``.
+        and of this ``command``; ``report``: the page's name, or None; ``output``.
 
     Raises:
         InputError: the folder cannot be written, or the test data not be opened.
@@ -92,7 +93,7 @@ def reproduce(
         for figure in FIGURES
         if figure in what
     }
-    results = {
+    results: dict[str, Any] = {
         "profile": profile.name,
         "tables": made,
         "findings": tested,
@@ -103,12 +104,46 @@ def reproduce(
         "versions": software(),
         "minutes": {
             "trainings": sum(cells.minutes.values()),
-            "command": (time.perf_counter() - started) / 60,
         },
+        "report": None,
         "output": str(output),
     }
+    if measured:
+        try:
+            results["report"] = _report(results, cells, output, command)
+        except Exception as error:  # tables and figures are there already
+            cells.fail("report.html", error)
+    results["minutes"]["command"] = (time.perf_counter() - started) / 60
     write_index(results, output)
     return results
+
+
+def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | None) -> str:
+    """Write the page of the tables' encoders, trained with the first seed; return its name."""
+    from kfeat.reporting.study import sections
+    from kfeat.serving.report import write_report
+
+    seed = cells.profile.seeds[0]
+    cards, features = [], []
+    for table, rows in results["tables"].items():
+        for entry in rows:
+            score, _ = cells.entry(table, entry["name"], seed)
+            if score:
+                folder = Path(score["features"])
+                cards.append(score["card"] | {"model": entry["name"]})
+                features.append({p: load_features(folder / f"{p}.npz") for p in ("test", "train")})
+    log.info("report.html of %d encoders", len(cards))
+    write_report(
+        cards,
+        features,
+        output / "report.html",
+        seed=seed,
+        command=command,
+        data_dir=cells.data_dir,
+        limit=POINTS,
+        study=sections(results, output),
+    )
+    return "report.html"
 
 
 def machine() -> dict[str, Any]:
