@@ -88,6 +88,7 @@ class Material:
         leaks: images of the test and of the train split that are all but identical, in places
             of ``thumbnails``, with the bits of their hashes that differ.
         command: the command line, where there was one.
+        study: what to show of the study; see `kfeat.reporting.study.sections`.
     """
 
     thumbnails: np.ndarray
@@ -100,6 +101,7 @@ class Material:
     baselines: dict[str, dict[str, Any] | str] = field(default_factory=dict)
     leaks: list[tuple[int, int, int]] = field(default_factory=list)
     command: str | None = None
+    study: dict[str, Any] | None = None
 
 
 def write_page(results: list[dict[str, Any]], material: Material, path: str | Path) -> None:

@@ -1,7 +1,8 @@
-"""The study's tables with measured figures beside the published ones; its findings."""
+"""The study's tables with measured figures beside the published ones; findings; an index."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -39,10 +40,17 @@ def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: st
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table's rows as Markdown, as the study prints them."""
+    columns, *lines = _cells(rows)
+    lines = [columns, ["---"] * len(columns), *lines]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *_reasons(rows)])
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The headings of a table and its rows, as texts."""
     reconstructs = any(row["reconstruction"] for row in rows)
     columns = [heading for metric in HEADINGS.values() for heading in (metric, "study")]
-    columns = ["encoder", *columns, *(["MSE"] if reconstructs else []), "minutes"]
-    lines = [columns, ["---"] * len(columns)]
+    lines = [["encoder", *columns, *(["MSE"] if reconstructs else []), "minutes"]]
     for row in rows:
         cells = [row["name"]]
         for metric in HEADINGS:
@@ -51,9 +59,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             cells.append(f"{row['reconstruction']['mse']:.4f}" if row["reconstruction"] else "")
         cells.append(f"{row['minutes']:.0f}" if row["minutes"] is not None else "")
         lines.append(cells)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    reasons = [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
-    return "\n\n".join([table, *reasons])
+    return lines
+
+
+def _reasons(rows: list[dict[str, Any]]) -> list[str]:
+    return [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
 
 
 def _measured(row: dict[str, Any], metric: str) -> str:
@@ -89,22 +99,135 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def write_findings(findings: list[dict[str, Any]], folder: Path, profile: str) -> None:
-    """Write the findings as ``findings.md`` and ``findings.json``."""
-    parts = [f"# The study's findings, profile {profile}"]
-    words = {True: "Held", False: "Not held", None: "Not tested"}
-    for number, finding in enumerate(findings, 1):
-        verdict = words[finding["holds"]]
-        if finding["missing"]:
-            verdict += f": without figures of {', '.join(finding['missing'])}"
-        numbers = "\n".join(
-            f"* {HEADINGS.get(name, name)}: {_numbers(value)}"
-            for name, value in finding["numbers"].items()
-        )
-        parts.append(f"## {number}. {finding['finding']}\n\n**{verdict}.** {finding['test']}")
-        if numbers:
-            parts.append(numbers)
-    _write(folder / "findings.md", "\n\n".join(parts) + "\n")
+    """Write the findings as ``findings.md`` and ``findings.json``.
+
+    Args:
+        findings: see `kfeat.study.findings.findings`.
+        folder: where to.
+        profile: whose trainings they are tested on.
+    """
+    title = f"# The study's findings, profile {profile}"
+    _write(folder / "findings.md", f"{title}\n\n{findings_markdown(findings)}\n")
     _write(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
+
+
+def findings_markdown(findings: list[dict[str, Any]], level: str = "##") -> str:
+    """The findings as Markdown, each with whether it held, the test and the numbers."""
+    parts = []
+    for number, finding in enumerate(findings, 1):
+        parts.append(f"{level} {number}. {finding['finding']}")
+        parts.append(f"**{verdict(finding)}.** {finding['test']}")
+        if finding["numbers"]:
+            parts.append("\n".join(f"* {line}" for line in _lines(finding)))
+    return "\n\n".join(parts)
+
+
+def _lines(finding: dict[str, Any]) -> list[str]:
+    """The numbers that decide a finding, a text each."""
+    return [
+        f"{HEADINGS.get(name, name)}: {_numbers(value)}"
+        for name, value in finding["numbers"].items()
+    ]
+
+
+def verdict(finding: dict[str, Any]) -> str:
+    """Whether a finding held, in words."""
+    words = {True: "Held", False: "Not held", None: "Not tested"}[finding["holds"]]
+    if finding["missing"]:
+        words += f": without figures of {', '.join(finding['missing'])}"
+    return words
+
+
+FIGURES = {
+    "figure1": "Test images, and their reconstructions by the encoders that learn without labels. "
+    "MSE (of values in [0, 1]), PSNR and SSIM are means over all test images.",
+    "figure2": "The test features of table 1's encoders in the plane, by t-SNE and by UMAP, "
+    "coloured by class.",
+    "figure3": "The test features of table 2's encoders in the plane, by t-SNE and by UMAP, "
+    "coloured by class.",
+}
+
+
+def write_index(results: dict[str, Any], folder: Path) -> None:
+    """Write all of a reproduction as ``README.md`` and ``results.json``.
+
+    Args:
+        results: see `kfeat.study.reproduce.reproduce`.
+        folder: where to.
+    """
+    machine, minutes = results["machine"], results["minutes"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = [f"# The study repeated, profile {results['profile']}"]
+    if results["command"]:
+        parts.append(f"    {results['command']}")
+    parts.append(
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory']} GiB. "
+        f"Minutes: {minutes['trainings']:.1f} of training in all; {minutes['command']:.1f} for "
+        f"this command, which uses again what is there. Versions: {versions}."
+    )
+    if results["report"]:
+        parts.append(
+            f"All of it, with an interactive map: [{results['report']}]({results['report']})."
+        )
+    for table, rows in results["tables"].items():
+        parts += [f"## Table {table.removeprefix('table')}", markdown(rows)]
+        parts.append(f"As [CSV]({table}.csv), [JSON]({table}.json).")
+    if results["tables"]:
+        parts += [LEGEND, "## Findings", findings_markdown(results["findings"], "###")]
+    for figure, about in results["figures"].items():
+        parts += [f"## Figure {figure.removeprefix('figure')}", FIGURES[figure]]
+        parts += [f"![{FIGURES[figure]}]({file})" for file in about["files"]]
+    if results["failed"]:
+        failed = [f"* {cell}: {reason}" for cell, reason in results["failed"].items()]
+        parts += ["## Failed", "\n".join(failed)]
+    _write(folder / "README.md", "\n\n".join(parts) + "\n")
+    _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a page shows of a reproduction; its template is ``study.html``.
+
+    Args:
+        results: see `kfeat.study.reproduce.reproduce`.
+        folder: where the figures lie.
+
+    Returns:
+        ``profile``; ``tables``: ``title``, ``columns``, ``rows``, ``reasons``; ``legend``;
+        ``findings``: ``finding``, ``verdict``, ``test``, ``numbers``; ``figures``: ``title``,
+        ``text``, ``images`` as data URLs.
+    """
+    tables = []
+    for table, rows in results["tables"].items():
+        columns, *lines = _cells(rows)
+        title = f"Table {table.removeprefix('table')}"
+        tables.append({"title": title, "columns": columns, "rows": lines})
+        tables[-1]["reasons"] = _reasons(rows)
+    return {
+        "profile": results["profile"],
+        "tables": tables,
+        "legend": LEGEND,
+        "findings": [
+            {
+                "finding": finding["finding"],
+                "verdict": verdict(finding),
+                "test": finding["test"],
+                "numbers": _lines(finding),
+            }
+            for finding in results["findings"]
+        ],
+        "figures": [
+            {
+                "title": f"Figure {figure.removeprefix('figure')}",
+                "text": FIGURES[figure],
+                "images": [_data_url(folder / file) for file in about["files"]],
+            }
+            for figure, about in results["figures"].items()
+        ],
+    }
+
+
+def _data_url(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _numbers(value: Any) -> str:

@@ -38,6 +38,8 @@ def write_report(
     seed: int = 0,
     command: str | None = None,
     data_dir: str | Path | None = None,
+    limit: int = MAP_LIMIT,
+    study: dict[str, Any] | None = None,
 ) -> None:
     """Write the page of one or more scores on the same test images.
 
@@ -50,13 +52,16 @@ def write_report(
         seed: of k-means, as in the scores, and of the map.
         command: the command line to show.
         data_dir: where TFDS keeps prepared data.
+        limit: the most test images on the map; several models want fewer.
+        study: what to show of the study above the scorecard; see
+            `kfeat.reporting.study.sections`.
 
     Raises:
         InputError: the page cannot be written, or there are fewer than 4 test images.
     """
     check_writable(Path(path))
     test = features[0]["test"]
-    shown = min(len(test), MAP_LIMIT)
+    shown = min(len(test), limit)
     size = thumbnail_size(shown)
     wanted: dict[int, int] = {}  # a train image's row to its place among the train thumbnails
     views = []
@@ -104,6 +109,7 @@ def write_report(
         baselines=baselines or {},
         leaks=leaks,
         command=command,
+        study=study,
     )
     write_page(results, material, path)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
+from kfeat.errors import InputError
 from kfeat.models import catalog
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import load_features
@@ -40,6 +41,7 @@ class Cells:
 
     Attributes:
         failed: cells that could not be made, by name, with the reason.
+        minutes: what each training took, by the name of its folder.
     """
 
     def __init__(self, profile: Profile, folder: Path, data_dir: str | Path | None = None) -> None:
@@ -47,7 +49,39 @@ class Cells:
         self.folder = folder
         self.data_dir = data_dir
         self.failed: dict[str, str] = {}
+        self.minutes: dict[str, float] = {}
         self._sources: dict[str, Source] = {}
+
+    def entry(self, table: str, name: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
+        """The score that stands in a row of a table, or the reason why there is none.
+
+        What failed once is not tried again.
+
+        Args:
+            table: ``"table1"`` or ``"table2"``.
+            name: the row, by the study's name.
+            seed: of the training.
+
+        Returns:
+            What `scored` returns, and None; or None, and the reason.
+        """
+        training = self.profile.tables[table].get(name)
+        if training is None:
+            return None, f"profile {self.profile.name} has no training for it"
+        cell = f"{training} seed {seed}"
+        if cell not in self.failed:
+            try:
+                return self.scored(training, seed), None
+            except Exception as error:  # the other cells still come
+                self.fail(cell, error)
+        return None, self.failed[cell]
+
+    def fail(self, cell: str, error: Exception) -> str:
+        """Note, and return, the reason why something could not be made."""
+        self.failed[cell] = str(error) if isinstance(error, InputError) else repr(error)
+        log.error("%s failed: %s", cell, self.failed[cell])
+        log.debug("", exc_info=error)
+        return self.failed[cell]
 
     def trained(self, training: str, seed: int) -> Path:
         """The complete run of a training, after those that it starts from.
@@ -70,6 +104,8 @@ class Cells:
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
+        results = json.loads((run / "results.json").read_text("utf-8"))
+        self.minutes[run.name] = results["seconds"] / 60
         return run
 
     def scored(self, training: str, seed: int) -> dict[str, Any]:
@@ -122,7 +158,6 @@ class Cells:
         metrics = {name: card["clustering"][name] for name in ("pairwise_f", "bcubed_f", "nmi")}
         metrics["knn_accuracy"] = card["classification"]["accuracy"]
         recipe = self.profile.recipe(training, seed)
-        results = json.loads((run / "results.json").read_text("utf-8"))
         return {
             "training": training,
             "seed": seed,
@@ -132,7 +167,7 @@ class Cells:
             "reconstruction": None
             if catalog.find(recipe.model).supervised
             else self._reconstruction(run, card),
-            "minutes": results["seconds"] / 60,
+            "minutes": self.minutes[run.name],
             "card": card,
         }
 
@@ -186,17 +221,15 @@ def likeness(original: np.ndarray, image: np.ndarray) -> dict[str, float]:
 
     Returns:
         ``mse``: mean squared error of values in [0, 1]; ``psnr``: peak signal-to-noise ratio in
-        dB, at most 100 where nothing differs; ``ssim``: structural similarity (Wang et al. 2004),
+        dB, 100 where nothing differs; ``ssim``: structural similarity (Wang et al. 2004),
         the mean of the three channels, in windows of 7 pixels.
     """
-    from skimage.metrics import mean_squared_error, structural_similarity
+    from skimage import metrics
 
-    mse = float(mean_squared_error(original / 255, image / 255))
-    return {
-        "mse": mse,
-        "psnr": min(100.0, -10 * np.log10(mse)) if mse else 100.0,
-        "ssim": float(structural_similarity(original, image, channel_axis=2)),
-    }
+    mse = float(metrics.mean_squared_error(original / 255, image / 255))
+    psnr = metrics.peak_signal_noise_ratio(original, image, data_range=255) if mse else 100.0
+    ssim = metrics.structural_similarity(original, image, data_range=255, channel_axis=2)
+    return {"mse": mse, "psnr": float(psnr), "ssim": float(ssim)}
 
 
 def _described(source: Source) -> dict[str, Any]:

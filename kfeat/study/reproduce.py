@@ -1,16 +1,21 @@
-"""The study repeated: its tables and findings, with the published figures beside the measured."""
+"""The study repeated: tables, figures and findings, the published figures beside the measured."""
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import platform
 import statistics
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kfeat.errors import InputError
+from kfeat.scoring.features import load_features
 from kfeat.study import published
 from kfeat.study.cells import Cells
+from kfeat.study.figures import FIGURES, POINTS, planes, reconstructions
 from kfeat.study.findings import findings
 from kfeat.study.profile import Profile
 
@@ -19,32 +24,41 @@ log = logging.getLogger("kfeat")
 
 def reproduce(
     profile: Profile,
-    tables: tuple[str, ...],
+    what: Sequence[str],
     output: str | Path,
     *,
     data_dir: str | Path | None = None,
+    command: str | None = None,
 ) -> dict[str, Any]:
-    """Make the study's tables by a profile's trainings, and test its findings.
+    """Make the study's tables and figures by a profile's trainings, and test its findings.
 
     What was made before in ``output`` is used again. A training or score that fails is shown as
     failed, and the others are made all the same.
 
     Args:
         profile: which trainings and data stand for the study's.
-        tables: ``"table1"``, ``"table2"`` or both.
+        what: of ``"table1"``, ``"table2"``, ``"figure1"``, ``"figure2"`` and ``"figure3"`` those to
+            make. The findings are tested on the tables among them.
         output: folder of all that is made: ``runs``, ``scores``, the tables as Markdown, CSV and
-            JSON, and the findings.
+            JSON, the figures as PNG, the findings; ``README.md`` and ``results.json``, which hold
+            all of this call together; with a table, ``report.html``, a page that needs no network.
         data_dir: where TFDS keeps prepared data.
+        command: the command line to show.
 
     Returns:
         ``profile``; ``tables``: table to its rows, see `row`; ``findings``: see
-        `kfeat.study.findings.findings`; ``failed``: cell to reason; ``output``.
+        `kfeat.study.findings.findings`; ``figures``: figure to what
+        `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns; ``failed``:
+        cell to reason; ``command``; ``machine``; ``versions``; ``minutes``: of all ``trainings``,
+        and of this ``command``; ``report``: the page's name, or None; ``output``.
 
     Raises:
         InputError: the folder cannot be written, or the test data not be opened.
     """
-    from kfeat.reporting.study import write_findings, write_table
+    from kfeat.reporting.study import write_findings, write_index, write_table
+    from kfeat.serving.export import software
 
+    started = time.perf_counter()
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -54,36 +68,95 @@ def reproduce(
     cells.source(profile.test)
     figures = published.tables()
     made = {
-        table: [
-            row(cells, name, profile.tables[table].get(name), figures[table][name])
-            for name in figures[table]
-        ]
-        for table in tables
+        table: [row(cells, table, name, figures[table][name]) for name in figures[table]]
+        for table in figures
+        if table in what
     }
     for table, rows in made.items():
         write_table(rows, output, table, profile.name)
     measured = [entry for rows in made.values() for entry in rows if entry["metrics"]]
-    tested = findings(
-        {entry["name"]: entry["metrics"] for entry in measured},
-        {
-            entry["name"]: entry["reconstruction"]["mse"]
-            for entry in measured
-            if entry["reconstruction"]
-        },
-    )
-    write_findings(tested, output, profile.name)
-    results = {
+    tested = []
+    if made:
+        tested = findings(
+            {entry["name"]: entry["metrics"] for entry in measured},
+            {
+                entry["name"]: entry["reconstruction"]["mse"]
+                for entry in measured
+                if entry["reconstruction"]
+            },
+        )
+        write_findings(tested, output, profile.name)
+    drawn = {
+        figure: reconstructions(cells, output)
+        if figure == "figure1"
+        else planes(cells, figure, output)
+        for figure in FIGURES
+        if figure in what
+    }
+    results: dict[str, Any] = {
         "profile": profile.name,
         "tables": made,
         "findings": tested,
+        "figures": drawn,
         "failed": cells.failed,
+        "command": command,
+        "machine": machine(),
+        "versions": software(),
+        "minutes": {
+            "trainings": sum(cells.minutes.values()),
+        },
+        "report": None,
         "output": str(output),
     }
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    if measured:
+        try:
+            results["report"] = _report(results, cells, output, command)
+        except Exception as error:  # tables and figures are there already
+            cells.fail("report.html", error)
+    results["minutes"]["command"] = (time.perf_counter() - started) / 60
+    write_index(results, output)
     return results
 
 
-def row(cells: Cells, name: str, training: str | None, figures: dict[str, float]) -> dict[str, Any]:
+def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | None) -> str:
+    """Write the page of the tables' encoders, trained with the first seed; return its name."""
+    from kfeat.reporting.study import sections
+    from kfeat.serving.report import write_report
+
+    seed = cells.profile.seeds[0]
+    cards, features = [], []
+    for table, rows in results["tables"].items():
+        for entry in rows:
+            score, _ = cells.entry(table, entry["name"], seed)
+            if score:
+                folder = Path(score["features"])
+                cards.append(score["card"] | {"model": entry["name"]})
+                features.append({p: load_features(folder / f"{p}.npz") for p in ("test", "train")})
+    log.info("report.html of %d encoders", len(cards))
+    write_report(
+        cards,
+        features,
+        output / "report.html",
+        seed=seed,
+        command=command,
+        data_dir=cells.data_dir,
+        limit=POINTS,
+        study=sections(results, output),
+    )
+    return "report.html"
+
+
+def machine() -> dict[str, Any]:
+    """What this runs on: ``processor``, its name; ``cores``; ``memory``, in GiB."""
+    names = [platform.processor() or platform.machine()]
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")] or names
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"processor": names[0], "cores": os.cpu_count(), "memory": round(memory / 2**30)}
+
+
+def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[str, Any]:
     """One row of a table: the scores of a training with each of the profile's seeds.
 
     Returns:
@@ -93,20 +166,16 @@ def row(cells: Cells, name: str, training: str | None, figures: dict[str, float]
         ``reconstruction``: the means, or None; ``minutes``: of all its trainings; ``failed``: the
         reason why a seed has no score, or None.
     """
+    training = cells.profile.tables[table].get(name)
     entry: dict[str, Any] = {"name": name, "training": training, "published": figures}
     entry |= dict.fromkeys(("metrics", "std", "intervals", "reconstruction", "minutes", "failed"))
-    if training is None:
-        entry["failed"] = f"profile {cells.profile.name} has no training for it"
-        return entry
     scores = []
     for seed in cells.profile.seeds:
-        try:
-            scores.append(cells.scored(training, seed))
-        except Exception as error:  # the other cells still come
-            reason = str(error) if isinstance(error, InputError) else repr(error)
-            log.error("%s (seed %d) failed: %s", training, seed, reason)
-            log.debug("", exc_info=True)
-            cells.failed[f"{training} seed {seed}"] = entry["failed"] = reason
+        score, reason = cells.entry(table, name, seed)
+        if score:
+            scores.append(score)
+        else:
+            entry["failed"] = reason
     return entry | summary(scores) if scores else entry
 
 
