@@ -146,9 +146,8 @@ def write_projector(
     embeddings = []
     for result, parts in zip(results, features, strict=True):
         clusters, predicted = assign(result, parts, seed, shown)
-        columns = {"id": [str(name) for name in parts["test"].ids[:shown]]}  # type: ignore[index]
-        if test.labels is not None:
-            columns["class"] = named(test.labels[:shown])
+        columns = {} if test.labels is None else {"class": named(test.labels[:shown])}
+        columns["id"] = [str(name) for name in parts["test"].ids[:shown]]  # type: ignore[index]
         columns["cluster"] = [f"cluster {cluster + 1}" for cluster in clusters[:shown]]
         if predicted is not None:
             columns["predicted"] = named(predicted)

@@ -55,9 +55,7 @@ def trained(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["train", "--help"], ["plot", "--help"]]
-)
+@pytest.mark.parametrize("arguments", ["--help", "--version", "train --help", "plot --help"])
 def test_help_needs_no_tensorflow_and_no_numpy(arguments, tmp_path):
     code = WITHOUT_TENSORFLOW.replace("sys.modules", 'sys.modules["numpy"] = sys.modules', 1)
     done = run(*arguments.split(), home=tmp_path, code=code)

@@ -59,13 +59,13 @@ def test_tensorboard_loads_vectors_metadata_and_images(written, ask, folder):
         vectors = np.frombuffer(ask("tensor", run=".", name=name), np.float32).reshape(40, 768)
         np.testing.assert_array_equal(vectors, features.features)
         lines = ask("metadata", run=".", name=name).decode().splitlines()
-        assert lines[0] == "id\tclass\tcluster\tpredicted" and len(lines) == 41
+        assert lines[0] == "class\tid\tcluster\tpredicted" and len(lines) == 41
         classes = features.manifest["data"]["classes"]
         for line, cluster, label, image in zip(
             lines[1:], clusters, features.labels, features.ids, strict=True
         ):
             cells = line.split("\t")
-            assert cells[:3] == [" ".join(image.split()), classes[label], f"cluster {cluster + 1}"]
+            assert cells[:3] == [classes[label], " ".join(image.split()), f"cluster {cluster + 1}"]
             assert cells[3] in classes
     image = ask("sprite_image", run=".", name="pixels")
     sprite = np.asarray(Image.open(io.BytesIO(image)))
