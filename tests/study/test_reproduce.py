@@ -1,22 +1,34 @@
 import csv
+import io
 import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from kfeat.cli.reproduce import WHAT
+from kfeat.data.catalog import open_source
+from kfeat.reporting import study_figures
 from kfeat.reporting.study import markdown
 from kfeat.study import profile, published
 from kfeat.study.cells import Cells, likeness
 from kfeat.study.reproduce import reproduce, summary
+from kfeat.training.reconstruction import reconstruct
 
 TINY = """
-test = "photos"
+test = "FOLDER"
 seeds = [3]
 repeats = 1
 [trainings.cae]
 recipe = "cae1"
-data = "photos"
+data = "FOLDER"
 image_size = 32
 epochs = 1
 limit = 64
@@ -29,7 +41,7 @@ epochs = 1
 limit = 64
 [trainings.second]
 recipe = "resnet18-local"
-data = "photos"
+data = "FOLDER"
 image_size = 32
 shift = 2
 epochs = 1
@@ -48,16 +60,21 @@ data = "no-such-data"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def file(folder, tmp_path_factory):
     file = tmp_path_factory.mktemp("profile") / "tiny.toml"
-    file.write_text(TINY)
+    file.write_text(TINY.replace("FOLDER", str(folder)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def tiny(file):
     return profile.read(str(file))
 
 
 @pytest.fixture(scope="module")
 def made(tiny, tmp_path_factory):
     output = tmp_path_factory.mktemp("reproduced")
-    return reproduce(tiny, ("table1", "table2"), output), output
+    return reproduce(tiny, WHAT, output), output
 
 
 def test_every_row_of_the_study_is_there_measured_or_failed(made):
@@ -85,6 +102,12 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
     accuracy = rows["ResNet18 crossed"]["metrics"]["knn_accuracy"]
     assert float(crossed["knn_accuracy"]) == accuracy
     assert json.loads((output / "results.json").read_text()) == results
+    index = (output / "README.md").read_text()
+    for part in ("| CAEv1 | ", "## Findings", "](figure3-umap.png)", "](report.html)", "broken"):
+        assert part in index
+    page = (output / "report.html").read_text("utf-8")
+    assert page.count('<p><img src="data:image/png;base64,') == 5
+    assert "profile tiny has no training for it" in page and "Confusion matrix: CAEv1" in page
 
 
 def test_the_fine_tuned_starts_from_the_pre_trained(made):
@@ -98,29 +121,151 @@ def test_what_is_made_is_used_again_and_the_same(made, tiny):
     results, output = made
     times = {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")}
     assert len(times) == 6
-    assert reproduce(tiny, ("table1", "table2"), output) == results
+    again = reproduce(tiny, WHAT, output)
+    assert again.pop("minutes") != (first := dict(results)).pop("minutes")
+    assert again == first
     assert {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")} == times
 
 
-def test_another_recipe_is_another_cell(made, tiny):
+def test_another_recipe_is_another_cell(made, tiny, file):
     _, output = made
     cells = Cells(tiny, output)
     there = cells.trained("cae", 3)
-    changed = TINY.replace("limit = 64", "limit = 48")
+    changed = file.read_text().replace("limit = 64", "limit = 48")
     (output / "changed.toml").write_text(changed)
     other = Cells(profile.read(str(output / "changed.toml")), output).trained("cae", 3)
     assert there != other and there.exists() and other.exists()
 
 
-def test_likeness_is_that_of_scikit_image():
+def images_of(folder, split, side):
+    """The images of a split, those of 96 pixels scaled down as kfeat does for every model."""
+    from kfeat.data import pipeline
+
+    source = open_source(str(folder))
+    elements = pipeline.read(pipeline.resized(source.dataset(split), side), source)
+    images, labels = zip(*((e["image"], e["label"]) for e in elements), strict=True)
+    return np.stack(images), np.array(labels)
+
+
+def brute_force(original, image):
+    """MSE in [0, 1], PSNR in dB and SSIM (Wang et al. 2004, eq. 13) window by window."""
+    x, y = original.astype(float), image.astype(float)
+    mse = ((x - y) ** 2).mean()
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    scores = []
+    for channel in range(3):
+        for top in range(x.shape[0] - 6):
+            for left in range(x.shape[1] - 6):
+                a = x[top : top + 7, left : left + 7, channel].ravel()
+                b = y[top : top + 7, left : left + 7, channel].ravel()
+                (va, cov), (_, vb) = np.cov(a, b)
+                means = (2 * a.mean() * b.mean() + c1) / (a.mean() ** 2 + b.mean() ** 2 + c1)
+                scores.append(means * (2 * cov + c2) / (va + vb + c2))
+    return {"mse": mse / 255**2, "psnr": 10 * np.log10(255**2 / mse), "ssim": np.mean(scores)}
+
+
+def test_likeness_is_that_of_its_definition():
     rng = np.random.default_rng(0)
-    original = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    original = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
     image = np.clip(original.astype(int) + rng.integers(-20, 20, original.shape), 0, 255)
     image = image.astype(np.uint8)
     found = likeness(original, image)
+    assert found == pytest.approx(brute_force(original, image))
     assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(original, image))
-    assert found["mse"] == pytest.approx(np.mean((original / 255 - image / 255) ** 2))
     assert likeness(original, original) == {"mse": 0.0, "psnr": 100.0, "ssim": 1.0}
+
+
+def test_figure_1_shows_what_was_measured(made, tiny, folder):
+    results, output = made
+    row = results["figures"]["figure1"]["rows"][0]
+    run = Cells(tiny, output).trained("cae", 3)
+    originals, labels = images_of(folder, "test", 32)
+    (images,) = reconstruct(run, [originals])
+    each = [brute_force(*pair) for pair in zip(originals, images, strict=True)]
+    means = {name: np.mean([one[name] for one in each]) for name in each[0]}
+    assert row == {"name": "CAEv1", "reconstruction": pytest.approx(means), "failed": None}
+
+    drawn = np.asarray(Image.open(output / "figure1.png"))
+    step = 64 + study_figures._GAP  # images of 32 pixels are drawn at twice their size
+    chosen = [np.flatnonzero(labels == label)[0] for label in np.unique(labels)][:10]
+    assert len(results["figures"]["figure1"]["images"]) == len(chosen)
+    for y, row_images in enumerate((originals, images)):
+        for x, n in enumerate(chosen):
+            top, left = study_figures._GAP + y * step, study_figures._LABEL + x * step
+            cell = drawn[top : top + 64, left : left + 64]
+            np.testing.assert_array_equal(cell, row_images[n].repeat(2, 0).repeat(2, 1))
+    assert (output / "figure1.png").stat().st_size < 300_000
+
+
+def test_figures_2_and_3_have_a_panel_for_each_encoder(made, folder):
+    results, _ = made
+    for figure, table in {"figure2": "table1", "figure3": "table2"}.items():
+        about = results["figures"][figure]
+        assert about["points"] == len(images_of(folder, "test", 32)[0])
+        for method in ("tsne", "umap"):
+            panels = about["panels"][method]
+            assert [panel["name"] for panel in panels] == list(published.tables()[table])
+            for panel, row in zip(panels, results["tables"][table], strict=True):
+                assert panel["failed"] == row["failed"]
+
+
+def test_a_panel_shows_its_classes_or_why_it_failed(tmp_path):
+    plane = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    panels = [
+        {"name": "A", "failed": None, "plane": plane, "labels": np.arange(60) % 2},
+        {"name": "B", "failed": "$no$ data_x", "plane": None, "labels": None},
+        {"name": "C", "failed": None, "plane": plane, "labels": np.full(60, 12)},
+        {"name": "D", "failed": None, "plane": plane, "labels": np.full(60, 3)},
+    ]
+    study_figures.draw_planes(panels, [f"$class_{n}" for n in range(13)], tmp_path / "f.png")
+    image = np.asarray(Image.open(tmp_path / "f.png").convert("RGB"))
+    shown = [
+        {
+            n
+            for n, colour in enumerate(study_figures.COLOURS)
+            if (cell == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(2).sum() > 20
+        }
+        for cell in np.array_split(image[: len(image) // 2], 4, axis=1)
+    ]
+    assert shown == [{0, 1}, set(), {2}, {3}]
+    failed = np.array_split(image[: len(image) // 2], 4, axis=1)[1].astype(int)
+    assert ((failed[..., 0] - failed[..., 1]) > 100).sum() > 50  # its reason, in red
+
+
+def comparable(output):
+    """What a reproduction leaves that must not depend on interruptions: all but its minutes."""
+    found = {}
+    for path in [*output.glob("table*"), *output.glob("findings*"), *output.glob("figure*")]:
+        content = path.read_bytes()
+        if path.suffix == ".csv":
+            lines = list(csv.DictReader(io.StringIO(content.decode())))
+            content = [{k: v for k, v in line.items() if k != "minutes"} for line in lines]
+        elif path.suffix in (".json", ".md"):
+            content = re.sub(rb'("minutes": |\| )[0-9.]+(,| \|)\n', b"", content)
+        found[path.name] = content
+    return found
+
+
+def test_killed_at_a_random_moment_and_started_again_it_makes_the_same(made, file, tmp_path):
+    _, output = made
+    files = sum(path.is_file() for path in output.rglob("*"))
+    moment = random.randrange(1, files)
+    command = [sys.executable, "-m", "kfeat", "reproduce", "all", "--profile", str(file)]
+    command += ["--output", str(tmp_path / "out")]
+    print(f"killed when {moment} of {files} files are there")
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while started.poll() is None:
+        if sum(path.is_file() for path in (tmp_path / "out").rglob("*")) >= moment:
+            started.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    assert started.wait() == -signal.SIGKILL
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1, again.stderr  # one cell fails, as it should
+    whole, mended = comparable(output), comparable(tmp_path / "out")
+    assert len(whole) == 13 and mended.keys() == whole.keys()
+    for name in whole:
+        assert mended[name] == whole[name], name
 
 
 def test_seeds_make_a_mean_and_a_standard_deviation():
