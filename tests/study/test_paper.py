@@ -38,12 +38,6 @@ def data_dir(photographs, tmp_path_factory):
     }
     crossed = {"train": (small[:25], labels[:25]), "test": (small[25:40], labels[25:40])}
     stl10 = as_archive(files_of("stl10", whole), root / "stl10_binary.tar.gz", "stl10_binary")
-    small = [Image.fromarray(image).resize((32, 32)) for image in images[:40]]
-    splits = {"train": (small[:25], labels[:25]), "test": (small[25:], labels[25:40])}
-    splits = {
-        split: (__import__("numpy").stack([*map(__import__("numpy").asarray, part)]), names)
-        for split, (part, names) in splits.items()
-    }
     cifar10 = as_folder(files_of("cifar10", crossed), root / "cifar-10-batches-bin")
     binaries.add("stl10", stl10, root / "data")
     binaries.add("cifar10", cifar10, root / "data")
