@@ -108,7 +108,7 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
         assert part in index
     page = (output / "report.html").read_text("utf-8")
     assert page.count('<p><img src="data:image/png;base64,') == 5
-    assert "profile tiny has no training for it" in page and "Confusion matrix: CAEv1" in page
+    assert "profile tiny has no training for it" in page and "Table of confusions of CAEv1" in page
 
 
 def test_the_fine_tuned_starts_from_the_pre_trained(made):
