@@ -17,7 +17,7 @@ demo: .venv/demo-installed
 	$(BIN)/kfeat score --model "$$exported" --model pixels --model pca128 --test photos
 
 test: .venv/test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/test-installed
 	$(BIN)/ruff check .

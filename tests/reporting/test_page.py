@@ -19,6 +19,8 @@ from kfeat.reporting.page import write_page
 from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import write_report
 
+pytestmark = pytest.mark.xdist_group("page")
+
 HOSTILE = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1>"
 
 

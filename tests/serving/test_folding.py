@@ -34,7 +34,10 @@ def images(photographs):
     return np.ascontiguousarray(photographs[0][:24, :SIZE, :SIZE])
 
 
-@pytest.fixture(scope="module", params=catalog.ENCODERS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalog.ENCODERS],
+)
 def trained(request, tmp_path_factory, images):
     """The path of an encoder, and its features by Keras."""
     model = moved(build(request.param, SIZE))

@@ -23,6 +23,8 @@ from kfeat.study.cells import Cells, likeness
 from kfeat.study.reproduce import reproduce, summary
 from kfeat.training.reconstruction import reconstruct
 
+pytestmark = pytest.mark.xdist_group("reproduce")
+
 TINY = """
 test = "FOLDER"
 seeds = [3]

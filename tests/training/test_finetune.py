@@ -13,6 +13,8 @@ from kfeat.models import catalog
 from kfeat.models.weights import load_keras, torchvision_targets
 from kfeat.training import finetune, fit
 
+pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes the fixture
+
 
 def weights(model, kind=keras.layers.Layer):
     return {x.name: x.get_weights() for x in model.layers if isinstance(x, kind) and x.weights}
