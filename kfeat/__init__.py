@@ -21,6 +21,9 @@ from kfeat.errors import InputError
 
 # Before Keras is imported: it would take the backend of ~/.keras/keras.json.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Before TensorFlow is: it computes by oneDNN of itself only where a processor has instructions for
+# neural networks, and without them oneDNN is the faster one too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
     from kfeat.data.catalog import open_source

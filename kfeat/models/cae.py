@@ -46,7 +46,7 @@ import keras
 from keras import layers
 
 from kfeat.models.catalog import FEATURE_SIZE
-from kfeat.models.layers import BatchNormalization
+from kfeat.models.layers import BatchNormalization, Conv2D
 
 FILTERS = (32, 64, 128, 256)
 BOTTLENECK_FILTERS = FEATURE_SIZE // 4  # a feature is a map's mean over one of four quadrants
@@ -133,7 +133,7 @@ def _encode(image_size: int) -> tuple[keras.KerasTensor, list[keras.KerasTensor]
         x = _conv_bn_relu(x, filters, 2, f"down{level}_1")
         x = _conv_bn_relu(x, filters, 1, f"down{level}_2")
         maps.append(x)
-    x = layers.Conv2D(
+    x = Conv2D(
         BOTTLENECK_FILTERS, 3, padding="same", use_bias=False, name="bottleneck_conv"
     )(x)
     x = BatchNormalization(momentum=0.9, epsilon=1e-5, name="bottleneck_bn")(x)
@@ -161,7 +161,7 @@ def _to_images(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _conv_relu(x: keras.KerasTensor, filters: int, name: str) -> keras.KerasTensor:
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         3,
         padding="same",
@@ -172,7 +172,7 @@ def _conv_relu(x: keras.KerasTensor, filters: int, name: str) -> keras.KerasTens
 
 
 def _conv_bn_relu(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
-    x = layers.Conv2D(
+    x = Conv2D(
         filters,
         3,
         stride,

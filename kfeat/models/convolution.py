@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kfeat.models import winograd
+from kfeat.models import processor, winograd
 
-LEAST_FOR_WINOGRAD = 2**16
-"""From how many weights on, at each position of a kernel, Winograd's method is faster."""
+LEAST_FOR_WINOGRAD = 2**12 if processor.is_narrow() else 2**16
+"""From how many weights on, at each position of a kernel, Winograd's method is faster: the fewer
+products a processor does at once, the more it gains from doing fewer."""
 
 LARGEST_BY_POSITIONS = 4
 """Up to which side of the output a kernel larger than 1x1 is faster by positions."""

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from kfeat.errors import InputError
+from kfeat.models import processor
 from kfeat.models.convolution import convolve
 
 if keras.backend.backend() != "tensorflow":
@@ -118,7 +119,10 @@ class Conv2D(keras.layers.Conv2D):
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
     """
 
-    SMALLEST: ClassVar = {"bfloat16": 2**14, "float32": 2**15}
+    SMALLEST: ClassVar = {
+        "bfloat16": 2**14,
+        "float32": 2**12 if processor.is_narrow() else 2**15,
+    }
     """By type, from how many weights on, at each position of a kernel larger than 1x1, the
     products are faster."""
 

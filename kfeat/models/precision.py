@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kfeat.errors import InputError
+from kfeat.models import processor
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -39,16 +38,7 @@ def resolve(precision: str) -> tuple[str, str]:
         if all(gpu.get("compute_capability", (0,)) >= (8, 0) for gpu in details):
             return "bfloat16", "the GPU computes in it"
         return "float32", "the GPU does not compute in bfloat16"
-    found = [flag for flag in BFLOAT16_FLAGS if flag in _processor_flags()]
+    found = [flag for flag in BFLOAT16_FLAGS if flag in processor.flags()]
     if found:
         return "bfloat16", f"the processor computes in it ({', '.join(found)})"
     return "float32", "the processor does not compute in bfloat16"
-
-
-def _processor_flags() -> set[str]:
-    """The instruction sets of the processor; empty where the system does not list them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
