@@ -25,11 +25,21 @@ TILES = (2, 3, 4)
 
 
 def applies(maps: tf.Tensor, kernel: tf.Tensor) -> bool:
-    """Whether `convolve` can: 3x3 kernels on float32 maps.
+    """Whether `convolve` can, and saves products: 3x3 kernels on float32 maps of 3x3 or more.
 
-    In bfloat16 the combinations would be rounded to 8 bits each.
+    In bfloat16 the combinations would be rounded to 8 bits each. Of smaller maps, a kernel meets
+    no more pixels than a tile has products.
     """
-    return kernel.shape[:2] == (KERNEL, KERNEL) and maps.dtype == tf.float32
+    if kernel.shape[:2] != (KERNEL, KERNEL) or maps.dtype != tf.float32:
+        return False
+    height, width = maps.shape[1:3]
+    met = (KERNEL * height - 2) * (KERNEL * width - 2)
+    return min(products(tile, height, width) for tile in TILES) < met
+
+
+def products(tile: int, height: int, width: int) -> int:
+    """How many products of a channel maps take, cut into tiles of a side."""
+    return (tile + KERNEL - 1) ** 2 * -(-height // tile) * -(-width // tile)
 
 
 def convolve(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -66,11 +76,8 @@ class _Tiling:
     """Maps of one size, cut into tiles: [N, H, W, C] as [(m + 2)**2, N * tiles, C]."""
 
     def __init__(self, height: int, width: int) -> None:
-        def products(m: int) -> int:
-            return (m + KERNEL - 1) ** 2 * -(-height // m) * -(-width // m)
-
         self.size = (height, width)
-        self.tile = min(TILES, key=products)
+        self.tile = min(TILES, key=lambda tile: products(tile, height, width))
         self.patch = self.tile + KERNEL - 1
         self.rows, self.columns = -(-height // self.tile), -(-width // self.tile)
         self.for_outputs, self.for_inputs, self.for_kernel = (
