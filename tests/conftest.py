@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+import kfeat  # noqa: F401  # before TensorFlow, which reads what it sets in the environment
+
 settings.register_profile("kfeat", deadline=None)  # the machines are noisy
 settings.load_profile("kfeat")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

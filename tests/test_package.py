@@ -1,4 +1,5 @@
 import configparser
+import os
 import subprocess
 import sys
 
@@ -21,3 +22,11 @@ def test_public_names_are_there_and_importing_is_light():
     assert out.stdout == "[]\n"
     for name in kfeat.__all__:
         assert callable(getattr(kfeat, name))
+
+
+def test_tensorflow_computes_by_onednn_unless_the_user_says_otherwise():
+    code = "import kfeat, os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    command = [sys.executable, "-c", code]
+    unset = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    assert subprocess.check_output(command, env=unset) == b"1\n"
+    assert subprocess.check_output(command, env=unset | {"TF_ENABLE_ONEDNN_OPTS": "0"}) == b"0\n"
