@@ -133,9 +133,7 @@ def _encode(image_size: int) -> tuple[keras.KerasTensor, list[keras.KerasTensor]
         x = _conv_bn_relu(x, filters, 2, f"down{level}_1")
         x = _conv_bn_relu(x, filters, 1, f"down{level}_2")
         maps.append(x)
-    x = Conv2D(
-        BOTTLENECK_FILTERS, 3, padding="same", use_bias=False, name="bottleneck_conv"
-    )(x)
+    x = Conv2D(BOTTLENECK_FILTERS, 3, padding="same", use_bias=False, name="bottleneck_conv")(x)
     x = BatchNormalization(momentum=0.9, epsilon=1e-5, name="bottleneck_bn")(x)
     return images, [*maps, x]
 
