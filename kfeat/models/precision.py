@@ -28,8 +28,15 @@ def resolve(precision: str) -> tuple[str, str]:
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    if precision != "auto":
+    if precision == "float32":
         return precision, "as asked for"
+    chosen, why = _fastest()
+    if precision == "bfloat16":
+        return precision, "as asked for" + (f", though {why}: slow" if chosen != precision else "")
+    return chosen, why
+
+
+def _fastest() -> tuple[str, str]:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
