@@ -35,6 +35,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.features)
 
+    def take(self, rows: np.ndarray) -> Features:
+        """Those of some images: of the rows int [M], in that order."""
+        labels, ids = (None if a is None else a[rows] for a in (self.labels, self.ids))
+        return Features(self.features[rows], labels, ids, self.manifest)
+
 
 def save_features(features: Features, path: str | os.PathLike[str]) -> None:
     """Write features as an .npz file.

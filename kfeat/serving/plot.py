@@ -129,6 +129,7 @@ def _without_images(
     colour: str | None,
     seed: int,
 ) -> None:
+    from kfeat.scoring.projection import spread
     from kfeat.serving.report import MAP_LIMIT, assign
 
     test = parts["test"]
@@ -137,25 +138,25 @@ def _without_images(
         accuracy = f"KNN accuracy {result['classification']['accuracy']:.4f}"
         plots.plot_confusion(classes, f"{_title(result)}: {accuracy}", path)
         return
-    shown = min(len(test), MAP_LIMIT)
+    rows = spread(len(test), MAP_LIMIT)
     colour = colour or ("cluster" if test.labels is None else "class")
     names: list[str]
     if colour == "class":
         assert test.labels is not None
-        labels, groups = np.unique(test.labels[:shown], return_inverse=True)
+        labels, groups = np.unique(test.labels[rows], return_inverse=True)
         names = _names(labels.tolist(), test)
     else:
-        clusters, predicted = assign(result, parts, seed, shown)
-        groups = clusters[:shown]
+        clusters, predicted = assign(result, parts, seed, rows)
+        groups = clusters[rows]
         names = [f"cluster {n + 1}" for n in range(result["clustering"]["k"])]
         if colour == "error":
             assert test.labels is not None
             # Colours far apart: the first, and the fourth.
-            groups = np.where(predicted == test.labels[:shown], 0, 3)
+            groups = np.where(predicted == test.labels[rows], 0, 3)
             names = ["KNN is right", "", "", "KNN is wrong"]
-    plane = project(test.features[:shown], method, seed)
+    plane = project(test.features[rows], method, seed)
     how = {"umap": "UMAP", "tsne": "t-SNE"}[method]
-    plots.plot_map(plane, groups, names, f"{_title(result)}: {how} of {shown:,} images", path)
+    plots.plot_map(plane, groups, names, f"{_title(result)}: {how} of {len(rows):,} images", path)
 
 
 def _with_images(
@@ -175,17 +176,17 @@ def _with_images(
     )
 
     test = parts["test"]
-    shown = len(test)
-    clusters, predicted = assign(result, parts, seed, shown)
+    every = np.arange(len(test))
+    clusters, predicted = assign(result, parts, seed, every)
     needed: dict[str, list[int]] = {"test": [], "train": []}
     rows: list[tuple[str, list[tuple[str, int]]]] = []
     if what == "clusters":
-        for cluster, size, typical in cluster_sheets(test.features, clusters, shown, _SHEET_IMAGES):
+        for cluster, size, typical in cluster_sheets(test.features, clusters, every, _SHEET_IMAGES):
             rows.append((f"cluster {cluster + 1}: {size:,} images", [("test", n) for n in typical]))
         title = f"{_title(result)}: images nearest to the centre of each cluster"
     else:
-        chosen = chosen_rows(predicted, test, shown)
-        near, bank = strip_neighbours(result, parts, chosen, shown)
+        chosen = chosen_rows(predicted, test)
+        near, bank = strip_neighbours(result, parts, every, chosen)
         for n, line in zip(chosen, near.tolist(), strict=True):
             rows.append((_verdict(n, test, predicted), [("test", n), *((bank, m) for m in line)]))
         title = f"{_title(result)}: test images and the {bank} images nearest to them"

@@ -17,7 +17,7 @@ from kfeat.reporting.page import Material, View, thumbnail_size, write_page
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features
 from kfeat.scoring.neighbours import knn_predict, nearest, nearest_others
-from kfeat.scoring.projection import project
+from kfeat.scoring.projection import project, spread
 
 log = logging.getLogger("kfeat")
 
@@ -40,6 +40,7 @@ def write_report(
     data_dir: str | Path | None = None,
     limit: int = MAP_LIMIT,
     study: dict[str, Any] | None = None,
+    planes: list[np.ndarray] | None = None,
 ) -> None:
     """Write the page of one or more scores on the same test images.
 
@@ -55,41 +56,45 @@ def write_report(
         limit: the most test images on the map; several models want fewer.
         study: what to show of the study above the scorecard; see
             `kfeat.reporting.study.sections`.
+        planes: the maps, if they are there already: for each score float32 [N, 2], made by
+            ``method`` with ``seed`` of the test images that `kfeat.scoring.projection.spread`
+            chooses of ``limit``.
 
     Raises:
         InputError: the page cannot be written, or there are fewer than 4 test images.
     """
     check_writable(Path(path))
-    test = features[0]["test"]
-    shown = min(len(test), limit)
+    rows = spread(len(features[0]["test"]), limit)
+    test = features[0]["test"].take(rows)
+    shown = len(rows)
     size = thumbnail_size(shown)
     wanted: dict[int, int] = {}  # a train image's row to its place among the train thumbnails
     views = []
-    for result, parts in zip(results, features, strict=True):
+    for n, (result, parts) in enumerate(zip(results, features, strict=True)):
         x = parts["test"].features
-        clusters, predicted = assign(result, parts, seed, shown)
-        rows = chosen_rows(predicted, parts["test"], shown)
-        near, bank = strip_neighbours(result, parts, rows, shown)
+        clusters, predicted = assign(result, parts, seed, rows)
+        chosen = chosen_rows(predicted, test)
+        near, bank = strip_neighbours(result, parts, rows, chosen)
         log.info("the map of %s", result["model"])
         views.append(
             View(
-                plane=project(x[:shown], method, seed),
-                clusters=clusters[:shown],
+                plane=planes[n] if planes else project(x[rows], method, seed),
+                clusters=clusters[rows],
                 predicted=predicted,
-                neighbours=nearest_others(x[:shown], min(5, shown - 1)),
+                neighbours=nearest_others(x[rows], min(5, shown - 1)),
                 strips=[
-                    (n, [_place(int(row), bank, shown, wanted) for row in line])
-                    for n, line in zip(rows, near, strict=True)
+                    (place, [_place(int(row), bank, shown, wanted) for row in line])
+                    for place, line in zip(chosen, near, strict=True)
                 ],
                 strips_from=bank,
-                sheets=cluster_sheets(x, clusters, shown, SHEET_IMAGES),
+                sheets=cluster_sheets(x, clusters, rows, SHEET_IMAGES),
                 manifest=parts["test"].manifest,
             )
         )
-    leaks = _leak_pairs(results, features[0], shown, wanted)
-    ids = [str(name) for name in test.ids[:shown]]  # type: ignore[index]
-    labels = None if test.labels is None else test.labels[:shown]
-    images = thumbnails(results[0]["test"], test, np.arange(shown), size, data_dir)
+    leaks = _leak_pairs(results, features[0] | {"test": test}, wanted)
+    ids = [str(name) for name in test.ids]  # type: ignore[union-attr]
+    labels = test.labels
+    images = thumbnails(results[0]["test"], test, rows, size, data_dir)
     if wanted:
         train, fetched = features[0]["train"], np.array(list(wanted))
         more = thumbnails(results[0]["train"], train, fetched, size, data_dir)
@@ -134,10 +139,11 @@ def write_projector(
     Raises:
         InputError: it cannot be written.
     """
-    test = features[0]["test"]
-    shown = min(len(test), projector.LIMIT)
-    if shown < len(test):
-        log.warning("projector: the first %d of %d images, all that fit", shown, len(test))
+    count = len(features[0]["test"])
+    rows = spread(count, projector.LIMIT)
+    test = features[0]["test"].take(rows)
+    if len(rows) < count:
+        log.warning("projector: %d of %d images, evenly spaced: all that fit", len(rows), count)
     classes = test.manifest["data"]["classes"]
 
     def named(labels: np.ndarray) -> list[str]:
@@ -145,22 +151,22 @@ def write_projector(
 
     embeddings = []
     for result, parts in zip(results, features, strict=True):
-        clusters, predicted = assign(result, parts, seed, shown)
-        columns = {} if test.labels is None else {"class": named(test.labels[:shown])}
-        columns["id"] = [str(name) for name in parts["test"].ids[:shown]]  # type: ignore[index]
-        columns["cluster"] = [f"cluster {cluster + 1}" for cluster in clusters[:shown]]
+        clusters, predicted = assign(result, parts, seed, rows)
+        columns = {} if test.labels is None else {"class": named(test.labels)}
+        columns["id"] = [str(name) for name in test.ids]  # type: ignore[union-attr]
+        columns["cluster"] = [f"cluster {cluster + 1}" for cluster in clusters[rows]]
         if predicted is not None:
             columns["predicted"] = named(predicted)
-        embeddings.append((result["model"], parts["test"].features[:shown], columns))
-    size = projector.thumbnail_size(shown)
-    images = thumbnails(results[0]["test"], test, np.arange(shown), size, data_dir)
+        embeddings.append((result["model"], parts["test"].features[rows], columns))
+    size = projector.thumbnail_size(len(rows))
+    images = thumbnails(results[0]["test"], test, rows, size, data_dir)
     projector.write_set(embeddings, images, folder)
 
 
 def assign(
-    result: dict[str, Any], parts: dict[str, Features], seed: int, shown: int
+    result: dict[str, Any], parts: dict[str, Features], seed: int, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The cluster of each test image, and the class that KNN gives to each of the first ``shown``.
+    """The cluster of each test image, and the class that KNN gives to each of some rows of them.
 
     They are those of the score: its first run of k-means, its number of votes. The classes are
     None where the score has none.
@@ -170,42 +176,45 @@ def assign(
     if result["classification"]["accuracy"] is None or train is None or train.labels is None:
         return clusters, None
     votes = result["classification"]["k"]
-    return clusters, knn_predict(train.features, train.labels, test.features[:shown], votes)
+    return clusters, knn_predict(train.features, train.labels, test.features[rows], votes)
 
 
-def chosen_rows(predicted: np.ndarray | None, test: Features, shown: int) -> list[int]:
-    """The test images whose neighbours are shown: the first that KNN gets wrong, and right."""
-    if predicted is None or test.labels is None:
-        return list(range(min(STRIPS, shown)))
-    right = predicted == test.labels[:shown]
+def chosen_rows(predicted: np.ndarray | None, shown: Features) -> list[int]:
+    """Those of the shown images that get a strip: the first that KNN gets wrong, and right."""
+    if predicted is None or shown.labels is None:
+        return list(range(min(STRIPS, len(shown))))
+    right = predicted == shown.labels
     return [int(n) for hit in (False, True) for n in np.flatnonzero(right == hit)[:STRIPS]]
 
 
 def strip_neighbours(
-    result: dict[str, Any], parts: dict[str, Features], rows: list[int], shown: int
+    result: dict[str, Any], parts: dict[str, Features], rows: np.ndarray, chosen: list[int]
 ) -> tuple[np.ndarray, str]:
-    """The nearest images to some test images [R, K], and the part they are rows of.
+    """The nearest images to some of the test images shown, [R, K], and the part they are of.
 
-    They are the train images that vote, or else the nearest others of the first ``shown`` test
-    images.
+    They are the train images that vote, as rows of their features, or else the nearest others
+    of the test images shown, as places in ``rows``.
     """
-    x = parts["test"].features
+    x = parts["test"].features[rows]
     if result["classification"]["accuracy"] is None:
-        return nearest_others(x[:shown], min(5, shown - 1))[rows], "test"
-    return nearest(parts["train"].features, x[rows], result["classification"]["k"])[0], "train"
+        return nearest_others(x, min(5, len(x) - 1))[chosen], "test"
+    return nearest(parts["train"].features, x[chosen], result["classification"]["k"])[0], "train"
 
 
 def cluster_sheets(
-    x: np.ndarray, clusters: np.ndarray, shown: int, count: int
+    x: np.ndarray, clusters: np.ndarray, rows: np.ndarray, count: int
 ) -> list[tuple[int, int, list[int]]]:
-    """For each cluster, largest first: (cluster, its size, ``count`` images near its centre)."""
+    """For each cluster, largest first: (cluster, its size, ``count`` images near its centre).
+
+    The images are places in ``rows``, the test images shown.
+    """
     sheets = []
     for cluster in np.argsort(-np.bincount(clusters), kind="stable"):
-        members = np.flatnonzero(clusters == cluster)
-        on_page = members[members < shown]
-        distances = np.linalg.norm(x[on_page] - x[members].mean(0), axis=1)
+        members = clusters == cluster
+        on_page = np.flatnonzero(members[rows])
+        distances = np.linalg.norm(x[rows[on_page]] - x[members].mean(0), axis=1)
         typical = on_page[np.argsort(distances, kind="stable")[:count]]
-        sheets.append((int(cluster), len(members), typical.tolist()))
+        sheets.append((int(cluster), int(members.sum()), typical.tolist()))
     return sheets
 
 
@@ -215,9 +224,9 @@ def _place(row: int, part: str, shown: int, wanted: dict[int, int]) -> int:
 
 
 def _leak_pairs(
-    results: list[dict[str, Any]], parts: dict[str, Features], shown: int, wanted: dict[int, int]
+    results: list[dict[str, Any]], parts: dict[str, Features], wanted: dict[int, int]
 ) -> list[tuple[int, int, int]]:
-    """The leaks that are named: (test image, train image, bits that differ)."""
+    """The leaks that are named, of the test images shown: (test, train image, bits that differ)."""
     leaks = next((result["leaks"] for result in results if result.get("leaks")), None)
     if not leaks:
         return []
@@ -225,8 +234,15 @@ def _leak_pairs(
         {str(name): n for n, name in enumerate(parts[part].ids)}  # type: ignore[arg-type]
         for part in ("test", "train")
     ]
-    pairs = [(places[0][p["test"]], places[1][p["train"]], p["bits"]) for p in leaks["pairs"]]
-    return [(a, _place(b, "train", shown, wanted), bits) for a, b, bits in pairs if a < shown]
+    return [
+        (
+            places[0][pair["test"]],
+            _place(places[1][pair["train"]], "train", len(parts["test"]), wanted),
+            pair["bits"],
+        )
+        for pair in leaks["pairs"]
+        if pair["test"] in places[0]
+    ]
 
 
 def thumbnails(

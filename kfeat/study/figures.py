@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kfeat.scoring.features import load_features
-from kfeat.scoring.projection import project
+from kfeat.scoring.projection import project, spread
 from kfeat.study import published
 from kfeat.study.cells import Cells
 
@@ -102,7 +102,7 @@ def planes(cells: Cells, figure: str, output: Path) -> dict[str, Any]:
             plane = labels = None
             if score:
                 try:
-                    plane, labels = _plane(score, method, seed)
+                    plane, labels = plane_of(score, method, seed)
                     about["points"] = len(plane)
                 except Exception as error:  # the other panels still come
                     reason = cells.fail(f"{figure} {method} {name}", error)
@@ -116,10 +116,13 @@ def planes(cells: Cells, figure: str, output: Path) -> dict[str, Any]:
     return about
 
 
-def _plane(score: dict[str, Any], method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The plane of an encoder's test features, float32 [N, 2], and the labels, [N]."""
+def plane_of(score: dict[str, Any], method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The plane of an encoder's test features, float32 [N, 2], and the labels, [N].
+
+    They are of ``POINTS`` test images, or of all; see `kfeat.scoring.projection.spread`.
+    """
     test = _test(score)
-    rows = np.linspace(0, len(test) - 1, min(len(test), POINTS)).round().astype(int)
+    rows = spread(len(test), POINTS)
     file = Path(score["features"]) / f"{method}-seed{seed}-{len(rows)}.npy"
 
     def make() -> np.ndarray:

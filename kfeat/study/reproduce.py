@@ -15,7 +15,7 @@ from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
 from kfeat.study import published
 from kfeat.study.cells import Cells
-from kfeat.study.figures import FIGURES, POINTS, planes, reconstructions
+from kfeat.study.figures import FIGURES, POINTS, plane_of, planes, reconstructions
 from kfeat.study.findings import findings
 from kfeat.study.profile import Profile
 
@@ -124,7 +124,7 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
     from kfeat.serving.report import write_report
 
     seed = cells.profile.seeds[0]
-    cards, features = [], []
+    cards, features, maps = [], [], []
     for table, rows in results["tables"].items():
         for entry in rows:
             score, _ = cells.entry(table, entry["name"], seed)
@@ -132,6 +132,7 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
                 folder = Path(score["features"])
                 cards.append(score["card"] | {"model": entry["name"]})
                 features.append({p: load_features(folder / f"{p}.npz") for p in ("test", "train")})
+                maps.append(plane_of(score, "umap", seed)[0])
     log.info("report.html of %d encoders", len(cards))
     write_report(
         cards,
@@ -142,6 +143,7 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
         data_dir=cells.data_dir,
         limit=POINTS,
         study=sections(results, output),
+        planes=maps,
     )
     return "report.html"
 

@@ -63,6 +63,8 @@ def reconstruct(run: str | Path, batches: Iterable[np.ndarray]) -> Iterator[np.n
     model, _ = prepare(catalog.build_graph(recipe.model, recipe.image_size), 0, 0.0)
     model.load_weights(weights)
     infer = tf.function(lambda images: model(images, training=False), autograph=False)
+    shape = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
+    infer = infer.get_concrete_function(shape)
     for batch in batches:
         images = infer(tf.cast(batch, tf.float32)).numpy()
         yield np.clip(np.rint(images), 0, 255).astype(np.uint8)

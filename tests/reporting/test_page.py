@@ -1,6 +1,7 @@
 """The report in a real browser: made from photographs, opened by Chromium."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import kfeat
 from kfeat.cli import commands
 from kfeat.errors import InputError
 from kfeat.reporting.page import write_page
+from kfeat.scoring.clustering import kmeans
 from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import write_report
 
@@ -179,6 +181,29 @@ def test_a_phone_needs_no_sideways_scroll_and_axe_finds_nothing(browser, page_fi
     wrong = {rule["id"]: [n["html"][:200] for n in rule["nodes"]] for rule in found["violations"]}
     assert wrong == {}
     assert page.wrong == []
+
+
+def test_a_map_of_some_images_is_of_all_classes_and_tells_of_each_what_is_true(scored, tmp_path):
+    results, features = scored
+    path = tmp_path / "report.html"
+    write_report(results, features, path, method="tsne", limit=13)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)[1])
+    test, train = features[0]["test"], features[0]["train"]
+    ids = test.ids.tolist()
+    rows = [ids.index(name) for name in data["ids"]]
+    assert (rows[0], rows[-1], len(set(rows))) == (0, len(ids) - 1, 13)
+    assert data["labels"] == test.labels[rows].tolist()
+    assert set(data["labels"]) == set(test.labels)  # which come class by class
+    for view, result, parts in zip(data["views"], results, features, strict=True):
+        x = parts["test"].features.astype(float)
+        knn = KNeighborsClassifier(5).fit(parts["train"].features, train.labels)
+        assert view["predicted"] == knn.predict(x[rows]).tolist()
+        clusters = kmeans(parts["test"].features, result["clustering"]["k"], seed=0)
+        assert view["cluster"] == clusters[rows].tolist()
+        distances = np.linalg.norm(x[rows, None] - x[rows], axis=2)
+        np.fill_diagonal(distances, np.inf)
+        near = np.take_along_axis(distances, np.array(view["neighbours"]), axis=1)
+        np.testing.assert_allclose(near, np.sort(distances)[:, :5], rtol=1e-5)
 
 
 def test_a_failed_report_leaves_the_old_one(page_file, tmp_path):

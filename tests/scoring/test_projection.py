@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 
 from kfeat.errors import InputError
-from kfeat.scoring.projection import project
+from kfeat.scoring.projection import project, spread
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne"])
@@ -17,6 +19,15 @@ def test_a_map_keeps_groups_apart_and_a_seed_repeats_it(method):
     assert KNeighborsClassifier(5).fit(plane[::2], y[::2]).score(plane[1::2], y[1::2]) == 1
     np.testing.assert_array_equal(plane, project(x, method, seed=3))
     assert not np.array_equal(plane, project(x, method, seed=4))
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_a_spread_is_even(count, limit):
+    rows = spread(count, limit)
+    assert rows.dtype.kind == "i" and len(rows) == min(count, limit)
+    assert rows[0] == 0 and (rows[-1] == count - 1 or limit == 1)
+    steps = np.diff(rows)
+    assert not len(steps) or (steps.min() >= 1 and np.ptp(steps) <= 1)
 
 
 def test_few_samples_and_unknown_methods():
