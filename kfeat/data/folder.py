@@ -114,6 +114,18 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         dataset = dataset.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return dataset.filter(lambda row: tf.size(row["image"]) > 0)
 
+    def state() -> str:
+        found = hashlib.sha256()
+        for split, files in splits.items():
+            for file, label in files.items():
+                try:
+                    about = os.stat(os.path.join(path, file))
+                    when: tuple[int, ...] = (about.st_size, about.st_mtime_ns)
+                except OSError:  # unreadable, as it will be found
+                    when = ()
+                found.update(os.fsencode("\0".join(map(str, (split, label, file, *when))) + "\n"))
+        return found.hexdigest()
+
     labelled = frozenset(split for split, files in splits.items() if all(files.values()))
     return Source(
         name=name,
@@ -122,6 +134,7 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         labelled=labelled,
         read=read,
         location=os.path.abspath(path),
+        state=state,
         unreadable=unreadable,
     )
 

@@ -29,6 +29,8 @@ class Source:
         image_shape: (height, width) that all images share, or None where they differ.
         location: the folder that the images lie in, absolute; None for the embedded ones.
         version: the version of the data set, where it has one.
+        state: returns a text that changes with the files: with their names, sizes, times of
+            change, splits or classes. None where the version says it, or there are no files.
         unreadable: images passed over so far, each with the reason; grows while reading.
     """
 
@@ -40,6 +42,7 @@ class Source:
     image_shape: tuple[int, int] | None = None
     location: str | None = None
     version: str | None = None
+    state: Callable[[], str] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def require(self, split: str) -> str:

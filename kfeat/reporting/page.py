@@ -78,7 +78,7 @@ class Material:
 
     Attributes:
         thumbnails: uint8 [T, S, S, 3]; the first N are the test images of the map.
-        labels: int [T] or None.
+        labels: int [T], or [N] where the train images have none, or None.
         ids: the names of the images [T].
         classes: the names of the classes, or None.
         views: one a result.
@@ -150,7 +150,7 @@ def write_page(results: list[dict[str, Any]], material: Material, path: str | Pa
         plotly=markupsafe.Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
     with written(path) as unfinished:
-        unfinished.write_text(text, "utf-8")
+        unfinished.write_text(text, "utf-8", "backslashreplace")  # odd file names
 
 
 def scores(result: dict[str, Any]) -> dict[str, float | None]:
@@ -174,16 +174,22 @@ def intervals(result: dict[str, Any]) -> dict[str, list[float]]:
 def study_row(model: str) -> dict[str, Any] | None:
     """The study's figures for the encoder that a model's name or path names; None without.
 
+    A path names it by its last part, or by the one before where versions or runs are numbered.
+
     >>> study_row("saved_models/cae1/1")["knn_accuracy"], study_row("pixels")
     (0.297, None)
     """
-    named = [published.ENCODERS[part] for part in Path(model).parts if part in published.ENCODERS]
-    return {"name": named[-1], **published.tables()["table1"][named[-1]]} if named else None
+    rows = {name: row for table in published.tables().values() for name, row in table.items()}
+    *_, last = Path(model).parts
+    if last.isdecimal():
+        last = Path(model).parent.name
+    name = published.ENCODERS.get(last, last)
+    return {"name": name, **rows[name]} if name in rows else None
 
 
 def caption(material: Material, n: int) -> str:
     """What an image is called: its class, or its name."""
-    if material.labels is not None and material.classes:
+    if material.labels is not None and material.classes and n < len(material.labels):
         return material.classes[int(material.labels[n])]
     return material.ids[n]
 

@@ -77,7 +77,7 @@ def write_set(embeddings: list[Embedding], thumbnails: np.ndarray, folder: Path)
         lines = [list(columns), *zip(*columns.values(), strict=True)]
         with written(folder / embedding.metadata_path) as unfinished:
             text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
-            unfinished.write_text(text + "\n", "utf-8")
+            unfinished.write_text(text + "\n", "utf-8", "backslashreplace")
     with written(folder / "projector_config.pbtxt") as unfinished:
         unfinished.write_text(text_format.MessageToString(config), "utf-8")
 

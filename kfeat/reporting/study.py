@@ -17,9 +17,10 @@ HEADINGS = {
     "knn_accuracy": "KNN accuracy",
 }
 LEGEND = (
-    "Each figure stands with its 95 % interval (bootstrap over test images), and the study's own "
-    "after it. ▲ and ▼: the measured figure is higher or lower, and the study's lies outside the "
-    "interval. ± is the standard deviation over seeds."
+    "Each figure stands with its 95 % interval, and the study's own after it. The interval tells "
+    "of the choice of test images (bootstrap, first seed); it knows of no other training. ▲ and ▼: "
+    "the measured figure is higher or lower, and the study's lies outside the interval. ± is the "
+    "standard deviation over seeds."
 )
 
 
@@ -56,14 +57,30 @@ def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
         for metric in HEADINGS:
             cells += [_measured(row, metric), f"{row['published'][metric]:.4f}"]
         if reconstructs:
-            cells.append(f"{row['reconstruction']['mse']:.4f}" if row["reconstruction"] else "")
+            cells.append(_error(row))
         cells.append(f"{row['minutes']:.0f}" if row["minutes"] is not None else "")
         lines.append(cells)
     return lines
 
 
 def _reasons(rows: list[dict[str, Any]]) -> list[str]:
-    return [f"{row['name']} failed: {row['failed']}" for row in rows if row["failed"]]
+    reasons = []
+    for row in rows:
+        if row["failed"] and row["metrics"] and not row["training"]:
+            reasons.append(f"{row['name']}: {row['failed']}")
+        elif row["failed"] and row["metrics"]:
+            seeds = ", ".join(map(str, row["seeds"]))
+            reasons.append(f"{row['name']} is of seed {seeds} only: {row['failed']}")
+        elif row["failed"]:
+            reasons.append(f"{row['name']} failed: {row['failed']}")
+    return reasons
+
+
+def _error(row: dict[str, Any]) -> str:
+    if not row["reconstruction"]:
+        return ""
+    low, high = row["intervals"]["mse"]
+    return f"{row['reconstruction']['mse']:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _measured(row: dict[str, Any], metric: str) -> str:
@@ -86,14 +103,17 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     parts = ("", "_std", "_low", "_high", "_published")
     errors = ("mse", "psnr", "ssim")
     figures = [f"{metric}{part}" for metric in HEADINGS for part in parts]
-    writer.writerow(["encoder", "training", *figures, *errors, "minutes", "failed"])
+    figures += [f"{error}{part}" for error in errors for part in ("", "_low", "_high")]
+    writer.writerow(["encoder", "training", *figures, "minutes", "failed"])
     for row in rows:
         values = []
         for metric in HEADINGS:
             low, high = (row["intervals"] or {}).get(metric, (None, None))
             values += [(row["metrics"] or {}).get(metric), (row["std"] or {}).get(metric)]
             values += [low, high, row["published"][metric]]
-        values += [(row["reconstruction"] or {}).get(name) for name in errors]
+        for name in errors:
+            low, high = (row["intervals"] or {}).get(name, (None, None))
+            values += [(row["reconstruction"] or {}).get(name), low, high]
         writer.writerow([row["name"], row["training"], *values, row["minutes"], row["failed"]])
     return text.getvalue()
 

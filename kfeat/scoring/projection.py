@@ -17,7 +17,7 @@ _DIM = 50
 def spread(count: int, limit: int) -> np.ndarray:
     """Choose ``limit`` of ``count`` images to look at, evenly spaced, or all if there are fewer.
 
-    Data sets often come class by class, so that the first ones would not stand for all.
+    A data set may come class by class, so that the first images would not stand for all.
 
     Returns:
         int [min(count, limit)], the rows, rising.
@@ -30,8 +30,8 @@ def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.nda
 
     UMAP (McInnes, Healy and Melville 2018) is umap-learn's, t-SNE (van der Maaten and Hinton
     2008) scikit-learn's, both with their own defaults but for few samples, where UMAP's 15
-    neighbours and t-SNE's perplexity of 30 become N - 1 at most. Features of more than 50
-    dimensions are reduced to their 50 principal components first, as van der Maaten and
+    neighbours become N - 1 at most, and t-SNE's perplexity of 30 (N - 1) / 3. Features of more
+    than 50 dimensions are reduced to their 50 principal components first, as van der Maaten and
     Hinton do; for UMAP that is a choice of ours. Distances between far points, and the axes,
     mean nothing in either.
 
@@ -56,7 +56,9 @@ def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.nda
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        plane = TSNE(perplexity=min(30, (count - 1) / 3), random_state=seed)
+        # Its start divides by the spread along the first principal component.
+        start = "pca" if np.ptp(features, axis=0).any() else "random"
+        plane = TSNE(perplexity=min(30, (count - 1) / 3), init=start, random_state=seed)
     else:
         from umap import UMAP
 

@@ -16,7 +16,7 @@ from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
-from kfeat.scoring.intervals import accuracy_interval, clustering_intervals
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, moved
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import check_search, knn_predict
 from kfeat.scoring.retrieval import mean_average_precision
@@ -104,9 +104,9 @@ def score(
         deviations (ddof=1) by name. ``sizes`` are the cluster sizes of the first run, largest
         first. ``seconds`` is the time that all repeats took together. What could not be
         computed, for want of labels or of a train set, is None. ``more`` has the metrics of
-        `MORE_METRICS`, those of the clusters for the first run of k-means; so are the intervals
-        of the clustering metrics, which say what the choice of the test samples could change, not
-        what the seed of k-means could.
+        `MORE_METRICS`, those of the clusters for the first run of k-means. The intervals of the
+        clustering metrics are about their means and as wide as the first run's; they say what
+        the choice of the test samples could change, not what the seed of k-means could.
 
     Raises:
         InputError: features that are not [N, D], not numbers or not finite; labels that are
@@ -166,7 +166,10 @@ def score(
     seconds["clustering"] = time.perf_counter() - start
     if ranges and labels is not None:
         found = clustering_intervals(labels, runs[0], seed=seed)
-        ranges["clustering"] = {name: list(ends) for name, ends in found.items()}
+        ranges["clustering"] = {
+            name: list(moved(ends, clustering[name] - metrics[0][name]))
+            for name, ends in found.items()
+        }
 
     more = None
     if all:

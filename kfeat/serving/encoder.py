@@ -203,7 +203,10 @@ def _keras(path: Path, precision: str | None) -> _Loaded:
         return call
 
     def graph() -> Any:  # OpenVINO chooses the precision itself
-        return compiled("float32").get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+        call = compiled("float32")
+        concrete = call.get_concrete_function(tf.TensorSpec(images.shape, images.dtype))
+        concrete.keeps = call  # of its variables it has weak references only
+        return concrete
 
     precision = precision or "float32"
     shape, dtype = tuple(images.shape), tf.as_dtype(images.dtype)

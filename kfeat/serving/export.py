@@ -113,8 +113,9 @@ def export(
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         constants = [[tf.constant(value) for value in values] for values in weights]
-        features, _ = lean.stateless_call(*constants, images, training=False)
-        return {"features": features}
+        outputs, _ = lean.stateless_call(*constants, images, training=False)
+        (features,) = tf.nest.flatten(outputs)
+        return {"features": tf.cast(features, tf.float32)}
 
     root = writable(home) / name
     root.mkdir(exist_ok=True)

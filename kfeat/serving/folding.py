@@ -21,30 +21,36 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     integer-arithmetic-only inference", CVPR, arXiv 1712.05877, equation 14.
 
     Args:
-        model: a functional model; a layer that is used twice stays as it is.
+        model: a functional or sequential model; a layer that is used twice stays as it is.
         precision: ``"float32"`` or ``"bfloat16"``. In bfloat16, weights included, is what lies
             between the first and the last convolution; the normalisation of the images and
-            what reads features off the last maps stay float32.
+            what reads features off the last maps are float32, whatever they were trained in.
 
     Returns:
         A model of the same inputs and types; the same outputs but for rounding.
     """
     import keras
 
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
     uses = _uses(model)
     after = _foldable(model, uses)
     dropped = set(after.values())
     low = _convolving(model, uses) if precision == "bfloat16" else set()
 
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def clone(layer: keras.Operation) -> keras.Operation:
         config = layer.get_config()
+        if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer, keras.layers.Layer):
+            return type(layer).from_config(config)  # no weights, no type of its own
         if layer.name in after:
             config["use_bias"] = True
         if layer.name in low:
             config["dtype"] = precision
+        elif layer.compute_dtype in ("float16", "bfloat16"):
+            config["dtype"] = "float32"
         return type(layer).from_config(config)
 
-    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         return args[0] if layer.name in dropped else layer(*args, **kwargs)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
@@ -61,7 +67,7 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
 
 @dataclass
 class _Uses:
-    """How a layer is used: how often, what makes its inputs, and what takes its output."""
+    """How a layer or operation is used: how often, what makes its inputs, what takes its output."""
 
     calls: int = 0
     before: list[str] = field(default_factory=list)
@@ -69,13 +75,17 @@ class _Uses:
 
 
 def _uses(model: keras.Model) -> dict[str, _Uses]:
-    """The edges of a model's graph, by the names of its layers, in the order of its calls."""
+    """The edges of a model's graph, by the names of its layers, in the order of its calls.
+
+    ``x / 255`` and the functions of `keras.ops` are in the graph too, as operations that are no
+    layers.
+    """
     import keras
 
-    uses = {layer.name: _Uses() for layer in model.layers}
+    uses = {operation.name: _Uses() for operation in model.operations}
     makers: dict[int, tuple[str, Any]] = {}  # the tensors are kept, so that ids stay theirs
 
-    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         uses[layer.name].calls += 1
         for tensor in keras.tree.flatten((args, kwargs)):
             if id(tensor) in makers:
@@ -99,12 +109,13 @@ def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
     from keras import activations, layers
 
     found = {}
+    layers_by_name = {layer.name: layer for layer in model.layers}
     for layer in model.layers:
         use = uses[layer.name]
         if not isinstance(layer, layers.BatchNormalization) or use.calls != 1:
             continue
         (name,) = use.before or [""]
-        before = model.get_layer(name) if name else None
+        before = layers_by_name.get(name)
         if (
             isinstance(before, (layers.Conv2D, layers.Conv2DTranspose, layers.Dense))
             and before.activation is activations.linear

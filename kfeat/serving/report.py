@@ -91,13 +91,14 @@ def write_report(
                 manifest=parts["test"].manifest,
             )
         )
-    leaks = _leak_pairs(results, features[0] | {"test": test}, wanted)
+    leaks = _leak_pairs(results, features, test, wanted)
     ids = [str(name) for name in test.ids]  # type: ignore[union-attr]
     labels = test.labels
     images = thumbnails(results[0]["test"], test, rows, size, data_dir)
     if wanted:
-        train, fetched = features[0]["train"], np.array(list(wanted))
-        more = thumbnails(results[0]["train"], train, fetched, size, data_dir)
+        first = next(n for n, parts in enumerate(features) if "train" in parts)
+        train, fetched = features[first]["train"], np.array(list(wanted))
+        more = thumbnails(results[first]["train"], train, fetched, size, data_dir)
         images = np.concatenate([images, more])
         ids += [str(name) for name in train.ids[fetched]]  # type: ignore[index]
         if labels is not None and train.labels is not None:
@@ -224,20 +225,26 @@ def _place(row: int, part: str, shown: int, wanted: dict[int, int]) -> int:
 
 
 def _leak_pairs(
-    results: list[dict[str, Any]], parts: dict[str, Features], wanted: dict[int, int]
+    results: list[dict[str, Any]],
+    features: list[dict[str, Features]],
+    shown: Features,
+    wanted: dict[int, int],
 ) -> list[tuple[int, int, int]]:
     """The leaks that are named, of the test images shown: (test, train image, bits that differ)."""
-    leaks = next((result["leaks"] for result in results if result.get("leaks")), None)
+    found = zip(results, features, strict=True)
+    leaks, parts = next(
+        ((result["leaks"], parts) for result, parts in found if result.get("leaks")), (None, {})
+    )
     if not leaks:
         return []
     places = [
-        {str(name): n for n, name in enumerate(parts[part].ids)}  # type: ignore[arg-type]
-        for part in ("test", "train")
+        {str(name): n for n, name in enumerate(part.ids)}  # type: ignore[arg-type]
+        for part in (shown, parts["train"])
     ]
     return [
         (
             places[0][pair["test"]],
-            _place(places[1][pair["train"]], "train", len(parts["test"]), wanted),
+            _place(places[1][pair["train"]], "train", len(shown), wanted),
             pair["bits"],
         )
         for pair in leaks["pairs"]

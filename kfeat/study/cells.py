@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,7 @@ from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.models import catalog
-from kfeat.scoring.clustering import kmeans
-from kfeat.scoring.features import load_features
-from kfeat.scoring.intervals import accuracy_interval, clustering_intervals
-from kfeat.scoring.neighbours import knn_predict
+from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
 
 log = logging.getLogger("kfeat")
@@ -87,19 +84,32 @@ class Cells:
         """The complete run of a training, after those that it starts from.
 
         Raises:
-            InputError: its recipe, data or weights cannot be used.
+            InputError: its recipe, data or weights cannot be used; it failed already.
         """
+        from kfeat.models.precision import resolve
         from kfeat.training import fit
 
+        cell = f"{training} seed {seed}"
+        if cell in self.failed:
+            raise InputError(self.failed[cell])
         recipe = self.profile.recipe(training, seed)
         parent = self.profile.parent(training)
         begins: Any = recipe.weights
         if parent:
-            start = self.trained(parent, seed)
-            recipe = dataclasses.replace(recipe, weights=str(start))
+            try:
+                start = self.trained(parent, seed)
+            except Exception as error:
+                if f"{parent} seed {seed}" not in self.failed:
+                    self.fail(f"{parent} seed {seed}", error)
+                reason = self.failed[f"{parent} seed {seed}"]
+                raise InputError(f"{parent}, which it starts from, failed: {reason}") from None
+            recipe = dataclasses.replace(recipe, weights=str(start.resolve()))
             begins = start.name
+        # "auto" is another training on another processor.
+        recipe = dataclasses.replace(recipe, precision=resolve(recipe.precision)[0])
         source = self.source(recipe.data)
-        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": _described(source)}
+        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
+        del depends["memory_limit"]  # changes nothing that is learnt
         run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
@@ -113,69 +123,97 @@ class Cells:
 
         Returns:
             ``training``, ``seed``, ``run``, ``features`` (the folder of test.npz and train.npz);
-            ``metrics``: `kfeat.study.published.METRICS` to figures; ``intervals``: to the ends of
-            their 95 % intervals, by a bootstrap over test images; ``reconstruction``: ``mse``,
-            ``psnr`` (dB) and ``ssim``, means over the test images, or None; ``minutes`` that
-            the training took; ``card``: what `kfeat.score` returns.
+            ``metrics``: `kfeat.study.published.METRICS` to figures; ``reconstruction``: ``mse``,
+            ``psnr`` (dB) and ``ssim``, means over the test images, or None; ``intervals``: of
+            each of these figures the ends of its 95 % interval, by a bootstrap over test images;
+            ``minutes`` that the training took; ``card``: what `kfeat.score` returns.
         """
+        from kfeat.serving import encoder
+
         run = self.trained(training, seed)
         depends = {
             "run": run.name,
-            "test": _described(self.source(self.profile.test)),
+            "model": encoder.digest(encoder.locate(str(run))),
+            **self._measured_on(),
+        }
+        folder = self.folder / "scores" / f"{training}-seed{seed}-{_digest(depends)}"
+
+        def make() -> dict[str, Any]:
+            log.info("scoring %s (seed %d)", training, seed)
+            return self._score(training, seed, run, folder)
+
+        return _kept(folder / "score.json", make) | {"run": str(run), "features": str(folder)}
+
+    def baseline(self, name: str) -> dict[str, Any]:
+        """What `kfeat.score` returns of a baseline on the profile's test images.
+
+        Args:
+            name: of those that `kfeat.serving.encoder.BASELINES` names.
+
+        Raises:
+            InputError: the profile's data have too few images for it.
+        """
+        folder = self.folder / "scores" / f"{name}-{_digest(self._measured_on())}"
+
+        def make() -> dict[str, Any]:
+            log.info("scoring %s, a baseline", name)
+            folder.mkdir(parents=True, exist_ok=True)
+            return self._evaluate(name, self.profile.seeds[0])
+
+        return _kept(folder / "score.json", make)
+
+    def _measured_on(self) -> dict[str, Any]:
+        return {
+            "test": described(self.source(self.profile.test)),
             "repeats": self.profile.repeats,
             "k": [CLUSTERS, NEIGHBOURS],
         }
-        folder = self.folder / "scores" / f"{training}-seed{seed}-{_digest(depends)}"
-        file = folder / "score.json"
-        if not file.exists():
-            log.info("scoring %s (seed %d)", training, seed)
-            score = self._score(training, seed, run, folder)
-            temporary = folder / f".score.json.{os.getpid()}"
-            temporary.write_text(json.dumps(score, indent=2) + "\n", "utf-8")
-            os.replace(temporary, file)
-        return json.loads(file.read_text("utf-8")) | {"run": str(run), "features": str(folder)}
 
-    def _score(self, training: str, seed: int, run: Path, folder: Path) -> dict[str, Any]:
-        from kfeat.serving.evaluate import score
+    def _evaluate(self, model: str, seed: int, **options: Any) -> dict[str, Any]:
+        from kfeat.serving.evaluate import evaluate
 
-        card = score(
-            str(run),
+        return evaluate(
+            model,
             self.profile.test,
             k=CLUSTERS,
             neighbours=NEIGHBOURS,
             seed=seed,
             repeats=self.profile.repeats,
             data_dir=self.data_dir,
-            save_features=folder,
             home=self.folder,
-        )
-        test, train = load_features(folder / "test.npz"), load_features(folder / "train.npz")
-        assert test.labels is not None and train.labels is not None
-        clusters = kmeans(test.features, CLUSTERS, seed)
-        predicted = knn_predict(train.features, train.labels, test.features, NEIGHBOURS)
-        intervals = clustering_intervals(test.labels, clusters, seed=seed)
-        intervals["knn_accuracy"] = accuracy_interval(test.labels, predicted, seed=seed)
+            intervals=True,
+            **options,
+        )[0]
+
+    def _score(self, training: str, seed: int, run: Path, folder: Path) -> dict[str, Any]:
+        card = self._evaluate(str(run), seed, save_features=folder)
         metrics = {name: card["clustering"][name] for name in ("pairwise_f", "bcubed_f", "nmi")}
+        intervals = {name: card["intervals"]["clustering"][name] for name in metrics}
         metrics["knn_accuracy"] = card["classification"]["accuracy"]
-        recipe = self.profile.recipe(training, seed)
+        intervals["knn_accuracy"] = card["intervals"]["classification"]
+        model = self.profile.recipe(training, seed).model
+        reconstruction = None
+        if not catalog.find(model).supervised:
+            reconstruction = {}
+            for name, values in self._likenesses(run, card).items():
+                reconstruction[name] = float(np.mean(values))
+                intervals[name] = list(mean_interval(values, seed=seed))
         return {
             "training": training,
             "seed": seed,
-            "model": recipe.model,
+            "model": model,
             "metrics": metrics,
-            "intervals": {name: intervals[name] for name in metrics},
-            "reconstruction": None
-            if catalog.find(recipe.model).supervised
-            else self._reconstruction(run, card),
+            "reconstruction": reconstruction,
+            "intervals": intervals,
             "minutes": self.minutes[run.name],
             "card": card,
         }
 
-    def _reconstruction(self, run: Path, card: dict[str, Any]) -> dict[str, float]:
+    def _likenesses(self, run: Path, card: dict[str, Any]) -> dict[str, list[float]]:
+        """How like each test image its reconstruction is; see `likeness`."""
         from kfeat.training.reconstruction import reconstruct
 
-        sums = {"mse": 0.0, "psnr": 0.0, "ssim": 0.0}
-        count = 0
+        found: dict[str, list[float]] = {"mse": [], "psnr": [], "ssim": []}
         originals: list[np.ndarray] = []
 
         def batches() -> Iterator[np.ndarray]:
@@ -186,9 +224,8 @@ class Cells:
         for images in reconstruct(run, batches()):
             for original, image in zip(originals.pop(0), images, strict=True):
                 for name, value in likeness(original, image).items():
-                    sums[name] += value
-                count += 1
-        return {name: value / count for name, value in sums.items()}
+                    found[name].append(value)
+        return found
 
     def test_images(
         self, split: str, image_size: int, limit: int | None = None
@@ -232,10 +269,27 @@ def likeness(original: np.ndarray, image: np.ndarray) -> dict[str, float]:
     return {"mse": mse, "psnr": float(psnr), "ssim": float(ssim)}
 
 
-def _described(source: Source) -> dict[str, Any]:
-    """What identifies a data set, wherever it lies."""
-    name = Path(source.name).name
-    return {"name": name, "version": source.version, "splits": source.splits}
+def described(source: Source) -> dict[str, Any]:
+    """What identifies a data set, wherever it lies.
+
+    A folder of images has no version: it is known by the state of its files.
+    """
+    about: dict[str, Any] = {
+        "name": Path(source.name).name,
+        "version": source.version,
+        "splits": source.splits,
+    }
+    return about | {"state": source.state()} if source.state else about
+
+
+def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What JSON can hold, made once, and kept in a file."""
+    if not file.exists():
+        made = make()
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+        os.replace(temporary, file)
+    return json.loads(file.read_text("utf-8"))
 
 
 def _digest(depends: dict[str, Any]) -> str:

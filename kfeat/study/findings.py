@@ -55,7 +55,8 @@ def _reconstruction(figures: Figures, errors: Mapping[str, float]) -> dict[str, 
         "finding": "How well a model reconstructs says little about how well its features "
         "cluster and classify.",
         "test": "Over the unsupervised encoders, Spearman's rank correlation of a small "
-        f"reconstruction error with each metric is below {LITTLE} in the mean.",
+        f"reconstruction error with each metric is below {LITTLE} in the mean. A negative one, "
+        "where those that reconstruct worse have the better features, speaks for the finding too.",
         "holds": holds,
         "numbers": numbers,
         "missing": missing,
@@ -73,7 +74,8 @@ def _supervised(figures: Figures) -> dict[str, Any]:
     return {
         "finding": "Supervised features, learnt from fewer images, are far ahead.",
         "test": "In each metric the worst supervised encoder is at least half again as good as "
-        "the best unsupervised one.",
+        "the best unsupervised one. From how many images each learnt is up to the profile, and "
+        "not tested.",
         "holds": None
         if missing
         else all(n["worst supervised"] >= 1.5 * n["best unsupervised"] for n in numbers.values()),

@@ -88,19 +88,29 @@ def read(name: str) -> Profile:
             raise InputError(f"profile {name}: {key} is missing, or of the wrong type")
     seeds, repeats = values["seeds"], values["repeats"]
     if not seeds or not all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds):
-        raise InputError(f"profile {name}: seeds must be whole numbers, at least one")
-    if repeats < 1:
-        raise InputError(f"profile {name}: repeats must be 1 or more")
+        raise InputError(f"profile {name}: seeds must be whole numbers from 0 on, at least one")
+    if len({*seeds}) < len(seeds):
+        raise InputError(f"profile {name}: seeds {seeds}: one stands there twice")
+    if type(repeats) is not int or repeats < 1:
+        raise InputError(f"profile {name}: repeats must be a whole number, 1 or more")
     for training, changes in values["trainings"].items():
+        where = f"profile {name}: training {training}"
         if not isinstance(changes, dict) or not isinstance(changes.get("recipe"), str):
-            raise InputError(f"profile {name}: training {training} names no recipe")
+            raise InputError(f"{where} names no recipe")
+        if "seed" in changes:
+            raise InputError(f"{where}: seed: the profile's seeds decide it, leave it out")
+        if "model" in changes:
+            raise InputError(f"{where}: model: the recipe decides it, leave it out")
+        recipes.checked({k: v for k, v in changes.items() if k != "recipe"}, where)
     for table, rows in tables.items():
+        if not isinstance(values.get(table, {}), dict):
+            raise InputError(f"profile {name}: {table} must be a table of rows")
         for row, training in values.get(table, {}).items():
             if row not in rows:
                 raise InputError(
                     f"profile {name}: {table} has no row {row!r}{nearest(row, list(rows))}"
                 )
-            if training not in values["trainings"]:
+            if not isinstance(training, str) or training not in values["trainings"]:
                 raise InputError(
                     f"profile {name}: {table} {row}: no training {training!r}"
                     + nearest(str(training), list(values["trainings"]))

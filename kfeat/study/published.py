@@ -13,6 +13,12 @@ SUPERVISED = ("ResNet18", "ResNet34", "ResNet50")
 CROSSED = tuple(f"{name} crossed" for name in SUPERVISED)
 """The encoders as it names them. Names of one network stand at the same place."""
 
+COMPARED = {
+    "best unsupervised of table 1": (UNSUPERVISED, max),
+    "worst supervised of table 1": (SUPERVISED, min),
+}
+"""The rows above table 2: whose figures each has, and which of them, metric by metric."""
+
 ENCODERS = {
     "cae1": "CAEv1",
     "cae2": "CAEv2",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
+from kfeat.scoring.intervals import moved
 from kfeat.study import published
 from kfeat.study.cells import Cells
 from kfeat.study.figures import FIGURES, POINTS, plane_of, planes, reconstructions
@@ -55,6 +57,7 @@ def reproduce(
     Raises:
         InputError: the folder cannot be written, or the test data not be opened.
     """
+    from kfeat.reporting.files import check_writable
     from kfeat.reporting.study import write_findings, write_index, write_table
     from kfeat.serving.export import software
 
@@ -64,6 +67,7 @@ def reproduce(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from None
+    check_writable(output / "README.md")
     cells = Cells(profile, output, data_dir)
     cells.source(profile.test)
     figures = published.tables()
@@ -72,9 +76,13 @@ def reproduce(
         for table in figures
         if table in what
     }
+    if len(made) == 2:
+        made["table2"] = [*compared(made["table1"]), *made["table2"]]
     for table, rows in made.items():
         write_table(rows, output, table, profile.name)
-    measured = [entry for rows in made.values() for entry in rows if entry["metrics"]]
+    measured = [
+        entry for rows in made.values() for entry in rows if entry["metrics"] and entry["training"]
+    ]
     tested = []
     if made:
         tested = findings(
@@ -121,23 +129,33 @@ def reproduce(
 def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | None) -> str:
     """Write the page of the tables' encoders, trained with the first seed; return its name."""
     from kfeat.reporting.study import sections
+    from kfeat.serving.encoder import BASELINES
     from kfeat.serving.report import write_report
 
     seed = cells.profile.seeds[0]
     cards, features, maps = [], [], []
     for table, rows in results["tables"].items():
         for entry in rows:
-            score, _ = cells.entry(table, entry["name"], seed)
+            score = None
+            if entry["training"]:
+                score, _ = cells.entry(table, entry["name"], seed)
             if score:
                 folder = Path(score["features"])
                 cards.append(score["card"] | {"model": entry["name"]})
                 features.append({p: load_features(folder / f"{p}.npz") for p in ("test", "train")})
                 maps.append(plane_of(score, "umap", seed)[0])
+    baselines: dict[str, dict[str, Any] | str] = {}
+    for name in BASELINES:
+        try:
+            baselines[name] = cells.baseline(name)
+        except InputError as error:  # too few images
+            baselines[name] = str(error)
     log.info("report.html of %d encoders", len(cards))
     write_report(
         cards,
         features,
         output / "report.html",
+        baselines=baselines,
         seed=seed,
         command=command,
         data_dir=cells.data_dir,
@@ -164,13 +182,15 @@ def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[
     Returns:
         ``name``, the study's; ``training``; ``published``: metric to figure; ``metrics``: metric to
         the mean over seeds, or None where there is none; ``std``: to the sample standard deviation
-        over seeds, None for one seed; ``intervals``: to the 95 % interval of the first seed;
-        ``reconstruction``: the means, or None; ``minutes``: of all its trainings; ``failed``: the
-        reason why a seed has no score, or None.
+        over seeds, None for one seed; ``intervals``: to the 95 % interval, about the mean and as
+        wide as the first seed's; ``reconstruction``: the means, or None; their intervals are among
+        ``intervals``; ``minutes``: of all its trainings; ``seeds``: those that have a score;
+        ``failed``: the reason why a seed has none, or None.
     """
     training = cells.profile.tables[table].get(name)
     entry: dict[str, Any] = {"name": name, "training": training, "published": figures}
     entry |= dict.fromkeys(("metrics", "std", "intervals", "reconstruction", "minutes", "failed"))
+    entry["seeds"] = []
     scores = []
     for seed in cells.profile.seeds:
         score, reason = cells.entry(table, name, seed)
@@ -189,8 +209,8 @@ def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
     """
     entry = {
         "metrics": _means([score["metrics"] for score in scores]),
-        "intervals": scores[0]["intervals"],
         "minutes": sum(score["minutes"] for score in scores),
+        "seeds": [score["seed"] for score in scores],
     }
     if len(scores) > 1:
         entry["std"] = {
@@ -199,7 +219,53 @@ def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
         }
     if scores[0]["reconstruction"]:
         entry["reconstruction"] = _means([score["reconstruction"] for score in scores])
+    first = scores[0]["metrics"] | (scores[0]["reconstruction"] or {})
+    means = entry["metrics"] | entry.get("reconstruction", {})
+    entry["intervals"] = {
+        name: list(
+            moved(ends, means[name] - first[name], 1.0 if name in entry["metrics"] else math.inf)
+        )
+        for name, ends in scores[0]["intervals"].items()
+    }
     return entry
+
+
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows above table 2, which the study draws from table 1: its best and worst figures.
+
+    Args:
+        rows: those of table 1; see `row`.
+
+    Returns:
+        Rows without a training. Each figure is of another encoder, maybe: the best, or worst, in
+        that metric, of those that have one. ``failed`` names those that have none.
+    """
+    return [_compared(rows, name, *of) for name, of in published.COMPARED.items()]
+
+
+def _compared(
+    rows: list[dict[str, Any]], name: str, names: tuple[str, ...], choose: Callable[..., Any]
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name, "training": None}
+    entry |= dict.fromkeys(("metrics", "std", "intervals", "reconstruction", "minutes", "failed"))
+    study = published.tables()["table1"]
+    entry["published"] = {
+        metric: choose(study[encoder][metric] for encoder in names) for metric in published.METRICS
+    }
+    there = [row for row in rows if row["name"] in names and row["metrics"]]
+    missing = [row["name"] for row in rows if row["name"] in names and not row["metrics"]]
+    if missing:
+        entry["failed"] = f"there are no figures of {', '.join(missing)}"
+    if there:
+        of = {
+            metric: choose(there, key=lambda row, metric=metric: row["metrics"][metric])
+            for metric in published.METRICS
+        }
+        for part in ("metrics", "std", "intervals"):
+            if there[0][part]:
+                entry[part] = {metric: row[part][metric] for metric, row in of.items()}
+        entry["seeds"] = there[0]["seeds"]
+    return entry | {"seeds": entry.get("seeds", [])}
 
 
 def _means(figures: list[dict[str, float]]) -> dict[str, float]:

@@ -194,7 +194,10 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     if not resume:
         raise InputError(f"{output} is a run already: add --resume or choose another --output")
     before = recipes.read(toml)
-    changed = [k for k, v in dataclasses.asdict(recipe).items() if before.get(k) != v]
+    now = dataclasses.asdict(recipe)
+    changed = [k for k, v in now.items() if before.get(k) != v]
+    if changed == ["weights"] and _one_path(before["weights"], recipe.weights):
+        changed = []
     if changed:
         key = changed[0]
         raise InputError(
@@ -203,6 +206,13 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         )
     results = output / "results.json"
     return json.loads(results.read_text()) if results.exists() else None
+
+
+def _one_path(*weights: str) -> bool:
+    """Whether weights are one file or folder, spelled differently; none need be there any more."""
+    if {*weights} & {"none", "imagenet"}:
+        return False
+    return len({Path(path).expanduser().resolve() for path in weights}) == 1
 
 
 def _begun(output: Path) -> bool:

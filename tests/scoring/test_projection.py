@@ -30,6 +30,13 @@ def test_a_spread_is_even(count, limit):
     assert not len(steps) or (steps.min() >= 1 and np.ptp(steps) <= 1)
 
 
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+@pytest.mark.parametrize("value", [0.0, 3.7])
+def test_features_that_are_all_the_same_have_a_map_too(method, value):
+    plane = project(np.full((40, 128), value, np.float32), method)
+    assert plane.shape == (40, 2) and np.isfinite(plane).all()
+
+
 def test_few_samples_and_unknown_methods():
     x = np.random.default_rng(0).normal(size=(4, 8))
     assert project(x, "tsne").shape == project(x, "umap").shape == (4, 2)

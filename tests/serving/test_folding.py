@@ -1,5 +1,6 @@
 """What leaves for inference computes what was trained, in either precision, by either engine."""
 
+import gc
 import sys
 
 import keras
@@ -190,3 +191,76 @@ def test_an_openvino_that_cannot_be_imported_is_done_without(tmp_path, monkeypat
     assert "libopenvino.so is missing" in caplog.text
     with pytest.raises(InputError, match="libopenvino.so is missing.*--engine tensorflow"):
         encoder.load(path, "openvino")
+
+
+def anybodys(kind):
+    """Models that Keras users have, with what stands in the way of folding: (model, low layers)."""
+    inputs = keras.Input((16, 16, 3), name="images")
+    convolution = layers.Conv2D(6, 3, name="convolution")
+    normalisation = layers.BatchNormalization(name="normalisation")
+    pool = layers.GlobalAveragePooling2D()
+    if kind == "sequential":
+        return keras.Sequential(
+            [inputs, layers.Rescaling(1 / 255), convolution, normalisation, pool]
+        )
+    if kind == "operations":
+        x = convolution(inputs / 255.0)
+        outputs = pool(keras.ops.relu(normalisation(x)))
+    elif kind == "operation beside":  # which takes what the convolution gives: no folding
+        x = convolution(inputs / 255.0)
+        outputs = pool(normalisation(x) + x)
+    else:
+        x = layers.Rescaling(1 / 255)(inputs)
+        outputs = {
+            "emb": layers.Activation("linear", dtype="float32")(pool(normalisation(convolution(x))))
+        }
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "operations", "operation beside", "dictionary"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_anybodys_models_are_folded_exported_and_run(tmp_path, images, kind, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = moved(anybodys(kind))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    path = tmp_path / "theirs.keras"
+    model.save(path)
+    small = images[:, :16, :16]
+    lean = folded(model)
+    names = {layer.name for layer in lean.layers}
+    assert ("normalisation" in names) == (kind == "operation beside")
+    assert {layer.compute_dtype for layer in lean.layers} == {"float32"}
+    exact = keras.models.clone_model(model, clone_function=in_float32)
+    exact.set_weights(model.get_weights())
+    (expected,) = keras.tree.flatten(exact(small.astype("float32"), training=False))
+    for engine in ("tensorflow", "openvino"):
+        if engine == "openvino":
+            pytest.importorskip("openvino")
+        loaded = encoder.load(path, engine, "float32")
+        agree(features(loaded, small), np.asarray(expected), "float32")
+    exported = encoder.load(export(path, home=tmp_path), "tensorflow")
+    agree(features(exported, small), np.asarray(expected), "float32")
+
+
+def in_float32(layer):
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.Layer) and not isinstance(layer, layers.InputLayer):
+        config["dtype"] = "float32"
+    return type(layer).from_config(config)
+
+
+def test_weights_live_until_openvino_has_read_them(tmp_path, images, monkeypatch):
+    pytest.importorskip("openvino")
+    read = encoder.engines.openvino
+
+    def later(*arguments):
+        gc.collect()
+        return read(*arguments)
+
+    monkeypatch.setattr(encoder.engines, "openvino", later)
+    model = build("cae3", SIZE)
+    model.save(tmp_path / "cae3.keras")
+    found = features(encoder.load(tmp_path / "cae3.keras", "openvino", "float32"), images)
+    agree(found, np.asarray(model(images.astype("float32"))), "float32")

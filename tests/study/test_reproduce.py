@@ -83,13 +83,18 @@ def made(tiny, tmp_path_factory):
 def test_every_row_of_the_study_is_there_measured_or_failed(made):
     results, output = made
     rows = {row["name"]: row for table in results["tables"].values() for row in table}
-    assert list(rows) == [name for table in published.tables().values() for name in table]
+    of_tables = [name for table in published.tables().values() for name in table]
+    assert list(rows) == [*of_tables[:7], *published.COMPARED, *of_tables[7:]]
+    best, worst = (rows.pop(name) for name in published.COMPARED)
+    assert best["metrics"] == rows["CAEv1"]["metrics"] and worst["training"] is None
+    assert best["failed"] == "there are no figures of CAEv2, CAEv3, UNet"
+    assert [best["published"]["nmi"], worst["published"]["nmi"]] == [0.1538, 0.7847]
     measured = {name for name, row in rows.items() if row["metrics"]}
     assert measured == {"CAEv1", "ResNet18", "ResNet18 crossed"}
     for name in measured:
         for metric in published.METRICS:
             low, high = rows[name]["intervals"][metric]
-            assert 0 <= low <= high <= 1
+            assert 0 <= low <= rows[name]["metrics"][metric] <= high <= 1
         assert set(rows["CAEv1"]["reconstruction"]) == {"mse", "psnr", "ssim"}
     assert rows["ResNet18"]["reconstruction"] is None
     assert "no-such-data" in rows["CAEv3"]["failed"]
@@ -101,7 +106,7 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
     assert f"| CAEv1 | {rows['CAEv1']['metrics']['pairwise_f']:.4f} [" in text
     assert "| 0.1395 |" in text and "CAEv3 failed: " in text
     with open(output / "table2.csv", newline="") as file:
-        crossed = next(csv.DictReader(file))
+        *_, crossed = (row for row in csv.DictReader(file) if row["training"])
     accuracy = rows["ResNet18 crossed"]["metrics"]["knn_accuracy"]
     assert float(crossed["knn_accuracy"]) == accuracy
     assert json.loads((output / "results.json").read_text()) == results
@@ -111,6 +116,9 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
     page = (output / "report.html").read_text("utf-8")
     assert page.count('<p><img src="data:image/png;base64,') == 5
     assert "profile tiny has no training for it" in page and "Table of confusions of CAEv1" in page
+    assert "<small>" in page and page.count('<tr class="study">') == 3
+    assert page.count('<tr class="baseline">') == 1
+    assert "Without pca128: " in page  # 80 images to learn from are too few
 
 
 def test_the_fine_tuned_starts_from_the_pre_trained(made):
@@ -123,7 +131,7 @@ def test_the_fine_tuned_starts_from_the_pre_trained(made):
 def test_what_is_made_is_used_again_and_the_same(made, tiny):
     results, output = made
     times = {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")}
-    assert len(times) == 6
+    assert len(times) == 7
     again = reproduce(tiny, WHAT, output)
     assert again.pop("minutes") != (first := dict(results)).pop("minutes")
     assert again == first
@@ -205,8 +213,9 @@ def test_figures_2_and_3_have_a_panel_for_each_encoder(made, folder):
         for method in ("tsne", "umap"):
             panels = about["panels"][method]
             assert [panel["name"] for panel in panels] == list(published.tables()[table])
-            for panel, row in zip(panels, results["tables"][table], strict=True):
-                assert panel["failed"] == row["failed"]
+            failed = {row["name"]: row["failed"] for row in results["tables"][table]}
+            for panel in panels:
+                assert panel["failed"] == failed[panel["name"]]
 
 
 def test_a_panel_shows_its_classes_or_why_it_failed(tmp_path):
@@ -275,8 +284,10 @@ def test_killed_at_a_random_moment_and_started_again_it_makes_the_same(made, fil
 def test_seeds_make_a_mean_and_a_standard_deviation():
     scores = [
         {
+            "seed": seed,
             "metrics": dict.fromkeys(published.METRICS, 0.1 + seed / 10),
-            "intervals": {metric: [0.0, 1.0] for metric in published.METRICS},
+            "intervals": {metric: [0.0, 0.95] for metric in published.METRICS}
+            | {"mse": [0.09, 0.11], "psnr": [-1, 2], "ssim": [0.4, 0.6]},
             "reconstruction": {"mse": 0.1, "psnr": 10.0 * seed, "ssim": 0.5},
             "minutes": 2.0,
         }
@@ -286,6 +297,11 @@ def test_seeds_make_a_mean_and_a_standard_deviation():
     assert entry["metrics"]["nmi"] == pytest.approx(0.2)
     assert entry["std"]["nmi"] == pytest.approx(0.1)  # of 0.1, 0.2, 0.3, with ddof=1
     assert (entry["reconstruction"]["psnr"], entry["minutes"]) == (pytest.approx(10), 6)
+    assert entry["intervals"]["psnr"] == pytest.approx([9, 12]) and entry["seeds"] == [0, 1, 2]
     figures = published.tables()["table1"]["CAEv1"]
-    shown = markdown([{"name": "CAEv1", "published": figures, "failed": None, **entry}])
-    assert "| 0.2000 ± 0.1000 [0.0000, 1.0000] | 0.1395 |" in shown
+    row = {"name": "CAEv1", "training": "cae1", "published": figures, "failed": None, **entry}
+    shown = markdown([row])
+    # About the mean, and no further than to 1.
+    assert "| 0.2000 ± 0.1000 [0.1000, 1.0000] | 0.1395 |" in shown
+    assert "| 0.1000 [0.0900, 0.1100] |" in shown
+    assert "CAEv1 is of seed 0, 1, 2 only: why" in markdown([row | {"failed": "why"}])

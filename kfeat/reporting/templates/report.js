@@ -42,6 +42,9 @@
       line: { width: 3, color: style.getPropertyValue("--ink").trim() } };
   }
 
+  // Plotly keeps zoom and place while this stays the same.
+  let revision = 0;
+
   function draw(keep) {
     const v = view(), g = groups();
     const points = { type: kind, mode: "markers", x: v.x, y: v.y, hoverinfo: "none",
@@ -49,7 +52,7 @@
                 symbol: g.of.map((n) => data.symbols[shape(n)]) } };
     const axis = { visible: false, showgrid: false, zeroline: false };
     const layout = { margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, hovermode: "closest",
-      dragmode: "pan", uirevision: keep ? "same" : String(Math.random()), hoverdistance: 12,
+      dragmode: "pan", uirevision: keep ? revision : ++revision, hoverdistance: 12,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       xaxis: { ...axis }, yaxis: { ...axis }, shapes: chosen < 0 ? [] : [mark()] };
     const legend = by("legend");
