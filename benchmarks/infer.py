@@ -149,9 +149,10 @@ def one(a: argparse.Namespace, arch: str, precision: str, path: str) -> None:
     }
     if arch == "resnet50":
         sides["keras"] = {"side": "keras", **common}
-    rates = compare(sides, a.rounds)
+    # It does not compute in bfloat16 on every processor.
+    rates = compare(sides, a.rounds, optional=("kfeat openvino", "openvino"))
     for ours, peer in (("kfeat", "torch"), ("kfeat openvino", "openvino"), ("kfeat", "keras")):
-        if peer not in rates:
+        if ours not in rates or peer not in rates:
             continue
         line = {
             **case,

@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -52,6 +53,10 @@ class Rival:
         for line in self.process.stdout:
             if line == "ready\n":
                 return
+        self.fail()
+
+    def fail(self) -> NoReturn:
+        """End with what it said on its way out."""
         _, errors = self.process.communicate()
         raise SystemExit(f"{self.case} failed:\n{errors or ''}")
 
@@ -59,15 +64,19 @@ class Rival:
         """Run one round."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        return float(line) if line else self.fail()
 
 
-def compare(cases: dict[str, dict], rounds: int) -> dict[str, list[float]]:
+def compare(
+    cases: dict[str, dict], rounds: int, optional: Collection[str] = ()
+) -> dict[str, list[float]]:
     """Time rivals in turns.
 
     Args:
         cases: by the name of a rival, what ``--rival`` hands to it.
         rounds: how often each runs.
+        optional: rivals that may fail to get ready, and are left out then, with their last words.
 
     Returns:
         By name, images per second of each round.
@@ -77,7 +86,13 @@ def compare(cases: dict[str, dict], rounds: int) -> dict[str, list[float]]:
     try:
         for name, case in cases.items():
             rivals[name] = Rival(case)
-            rivals[name].wait()
+            try:
+                rivals[name].wait()
+            except SystemExit as error:
+                if name not in optional:
+                    raise
+                print(f"without {name}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+                del rivals[name], rates[name]
         for _ in range(rounds):
             for name, rival in rivals.items():
                 rates[name].append(rival.rate())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,3 +25,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, its ``~`` replaced by the home folder.
+
+    Raises:
+        InputError: there is no such home folder, or no file can have that name.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        os.stat(expanded)
+    except RuntimeError:
+        raise InputError(
+            f"{path}: there is no user of that name: for a folder called so write ./{path}"
+        ) from None
+    except ValueError:
+        raise InputError(f"{str(path)!r} cannot be a path: it holds a null character") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{str(path)[:60]}...: the name is too long for a file") from None
+    return expanded

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from kfeat.errors import InputError, nearest
+from kfeat.errors import InputError, expand, nearest
 from kfeat.progress import progress
 
 log = logging.getLogger("kfeat")
@@ -138,7 +138,7 @@ def add(name: str, path: str | Path, data_dir: str | Path) -> Path:
         names = " and ".join(ARCHIVES)
         raise InputError(f"{name!r} cannot be added, only {names}{nearest(name, ARCHIVES)}")
     archive = ARCHIVES[name]
-    path, data_dir = Path(path).expanduser(), Path(data_dir).expanduser()
+    path, data_dir = expand(path), expand(data_dir)
     target = data_dir / name / archive.version
     if target.exists():
         raise InputError(f"{target} is there already: delete it to add {name} anew")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.data.source import UNLABELLED, Source
-from kfeat.errors import InputError, nearest
+from kfeat.errors import InputError, expand, nearest
 
 EMBEDDED = ("photos", "digits")
 """Data that come with kfeat's dependencies; each is a file here."""
@@ -16,7 +16,7 @@ EMBEDDED = ("photos", "digits")
 
 def default_data_dir() -> Path:
     """Where TFDS keeps prepared data: ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return expand(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
 def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool = False) -> Source:
@@ -34,14 +34,14 @@ def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool =
     Raises:
         InputError: there is no such data set, or nothing usable in it.
     """
-    data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    data_dir = expand(data_dir) if data_dir else default_data_dir()
     if name in EMBEDDED:
         return importlib.import_module(f"kfeat.data.{name}").source()
     if not name:
         raise InputError("the data set has no name: give one such as photos, or a folder")
     from kfeat.data import tfds_source
 
-    path = Path(name).expanduser()
+    path = expand(name)
     if not name.startswith((".", "~", os.sep)):
         prepared = tfds_source.find_prepared(data_dir, name)
         if prepared:
@@ -96,7 +96,7 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
     """
     from kfeat.data import binaries, digits, photos, tfds_source
 
-    data_dir = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    data_dir = expand(data_dir) if data_dir else default_data_dir()
     return {
         "data_dir": str(data_dir),
         "embedded": {"photos": dict(photos.SPLITS), "digits": dict(digits.SPLITS)},

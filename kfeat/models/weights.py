@@ -17,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 
 if TYPE_CHECKING:
     import keras
@@ -67,7 +67,7 @@ def check(weights: str, model: str) -> None:
         )
 
 
-def load(encoder: keras.Model, weights: str) -> dict[str, str]:
+def load(encoder: keras.Model, weights: str, without: Collection[str] = ()) -> dict[str, str]:
     """Set the weights of an encoder.
 
     Args:
@@ -75,6 +75,8 @@ def load(encoder: keras.Model, weights: str) -> dict[str, str]:
         weights: ``"imagenet"``, or the path of a run, of a ``.keras`` file of the same model
             (trained at any image size), of a ``.safetensors`` file, or of a ``.pth`` or ``.pt``
             file, which only PyTorch can read.
+        without: the names of layers that keep the weights that they have, though a run or a
+            ``.keras`` file bring some.
 
     Returns:
         Where they came from: ``source`` as given, ``file``, its ``sha256``, and of published
@@ -95,7 +97,7 @@ def load(encoder: keras.Model, weights: str) -> dict[str, str]:
         set_torchvision(encoder, read_tensors(file), str(file))
         log.info("weights %s: the feature layer is not among them, it starts at random", weights)
     else:
-        set_own(encoder, load_keras(file), str(file))
+        set_own(encoder, load_keras(file), str(file), without)
         log.info("weights %s", file)
     return {"source": weights, "file": str(file), "sha256": sha256(file), **published}
 
@@ -106,7 +108,7 @@ def locate(weights: str) -> Path:
     Raises:
         InputError: there is none, or it is of no kind that kfeat reads.
     """
-    path = Path(weights).expanduser()
+    path = expand(weights)
     if (path / "recipe.toml").is_file():
         if (path / "results.json").is_file():
             return path / "model.keras"
@@ -289,13 +291,16 @@ def load_keras(path: Path) -> keras.Model:
     return model
 
 
-def set_own(encoder: keras.Model, trained: keras.Model, origin: str) -> None:
+def set_own(
+    encoder: keras.Model, trained: keras.Model, origin: str, without: Collection[str] = ()
+) -> None:
     """Set the weights of an encoder from another one of the same model, layer by layer.
 
     Args:
         encoder: the encoder to set.
         trained: the encoder to copy; its image size may be another.
         origin: where it came from, for errors.
+        without: the names of layers that keep the weights that they have.
 
     Raises:
         InputError: it is another model, or a layer's weights depend on the image size.
@@ -303,7 +308,7 @@ def set_own(encoder: keras.Model, trained: keras.Model, origin: str) -> None:
     if trained.name != encoder.name:
         raise InputError(f"{origin} is a {trained.name}: give weights of a {encoder.name}")
     given, wanted = (
-        {layer.name: layer for layer in model.layers if layer.weights}
+        {layer.name: layer for layer in model.layers if layer.weights and layer.name not in without}
         for model in (trained, encoder)
     )
     problems = [f"no layer {name}" for name in wanted if name not in given]

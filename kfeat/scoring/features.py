@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,22 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes, where the manifest tells them, whoever wrote it."""
+        data = self.manifest.get("data")
+        names = data.get("classes") if isinstance(data, dict) else None
+        return [str(name) for name in names] if isinstance(names, list | tuple) else None
+
+    def names(self, labels: Iterable[Any]) -> list[str]:
+        """What labels are called: their classes' names where these are known, else as text."""
+        labels, classes = list(labels), self.classes
+        if classes and all(
+            isinstance(label, int | np.integer) and 0 <= label < len(classes) for label in labels
+        ):
+            return [classes[label] for label in labels]
+        return [str(label) for label in labels]
 
     def take(self, rows: np.ndarray) -> Features:
         """Those of some images: of the rows int [M], in that order."""

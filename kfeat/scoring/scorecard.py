@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from kfeat.errors import InputError
 from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
-from kfeat.scoring.features import check_features, check_labels, load_features
+from kfeat.scoring.features import Features, check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
 from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, moved
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
@@ -279,6 +279,8 @@ def score_features(
     check_options(k, neighbours, seed, repeats, search)
     tested = load_features(test, limit)
     fitted = load_features(train, limit) if train else None
+    if fitted:
+        _check_together(tested, fitted, str(test), str(train))
     card = score(
         tested.features,
         tested.labels,
@@ -291,14 +293,37 @@ def score_features(
         search=search,
         all=all,
     )
+    if card["classes"]:
+        card["classes"]["names"] = tested.names(card["classes"]["labels"])
     say_what_is_missing(tested.labels is not None, fitted is not None)
+    model = tested.manifest.get("model")
     return {
-        "model": tested.manifest.get("model"),
+        "model": None if model is None else str(model),
         "test": {"data": str(test), "split": None, "count": len(tested)},
         "train": {"data": str(train), "split": None, "count": len(fitted)} if fitted else None,
         **card,
         "seconds": {"features": None, **card["seconds"]},
     }
+
+
+def _check_together(test: Features, train: Features, test_path: str, train_path: str) -> None:
+    """Raise `InputError` where the manifests tell of different encoders or classes."""
+
+    def made_by(features: Features) -> tuple[Any, Any]:
+        encoder = features.manifest.get("encoder")
+        model = features.manifest.get("model")
+        return (encoder.get("sha256") or model if isinstance(encoder, dict) else model), model
+
+    (tested, model), (fitted, other) = made_by(test), made_by(train)
+    if None not in (tested, fitted) and tested != fitted:
+        raise InputError(
+            f"{test_path} holds features of {model}, {train_path} of another encoder, {other}: "
+            "give features of one"
+        )
+    if None not in (test.classes, train.classes) and test.classes != train.classes:
+        raise InputError(
+            f"{test_path} and {train_path} have different classes: give features of the same"
+        )
 
 
 def say_what_is_missing(has_labels: bool, has_train: bool) -> None:

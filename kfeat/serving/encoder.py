@@ -15,7 +15,7 @@ import numpy as np
 
 from kfeat.data import pipeline
 from kfeat.data.source import Source
-from kfeat.errors import InputError, nearest
+from kfeat.errors import InputError, expand, nearest
 from kfeat.models import catalog
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
@@ -89,7 +89,7 @@ def locate(model: str, home: str | Path | None = None) -> Path:
     Raises:
         InputError: there is none.
     """
-    folder, path = export.saved_models(home), Path(model).expanduser()
+    folder, path = export.saved_models(home), expand(model)
     if len(path.parts) == 1 and (exported := export.versions(folder / model)):
         return exported[-1]
     if (path.suffix == ".keras" and path.is_file()) or (path / "saved_model.pb").is_file():

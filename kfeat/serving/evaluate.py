@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfeat.data.source import UNLABELLED
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -471,7 +471,7 @@ def _common_size(source: Source) -> int | None:
 
 
 def _folder(path: str | Path) -> Path:
-    folder = Path(path).expanduser()
+    folder = expand(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
 from kfeat.serving.folding import folded
@@ -32,7 +32,7 @@ def saved_models(home: str | Path | None = None) -> Path:
 
     ``home`` is ``$KFEAT_HOME`` or the working directory where it is not given.
     """
-    return Path(home or os.environ.get("KFEAT_HOME") or ".").expanduser() / "saved_models"
+    return expand(home or os.environ.get("KFEAT_HOME") or ".") / "saved_models"
 
 
 def versions(folder: Path) -> list[Path]:
@@ -90,7 +90,7 @@ def export(
         InputError: there is no encoder at ``path``, the name cannot be a folder's, no such
             precision, or nothing can be written in ``home``.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     file = path if path.suffix == ".keras" else path / "model.keras"
     if not file.is_file():
         raise InputError(f"{path} is no complete run and no .keras file")
@@ -118,7 +118,12 @@ def export(
         return {"features": tf.cast(features, tf.float32)}
 
     root = writable(home) / name
-    root.mkdir(exist_ok=True)
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{str(root)[:200]} cannot be made ({error.strerror}): choose another --name"
+        ) from None
     made_from = {
         "name": encoder.name,
         "image_size": shape[1],

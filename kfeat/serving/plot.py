@@ -134,7 +134,7 @@ def _without_images(
 
     test = parts["test"]
     if what == "confusion":
-        classes = result["classes"] | {"names": _names(result["classes"]["labels"], test)}
+        classes = result["classes"] | {"names": test.names(result["classes"]["labels"])}
         accuracy = f"KNN accuracy {result['classification']['accuracy']:.4f}"
         plots.plot_confusion(classes, f"{_title(result)}: {accuracy}", path)
         return
@@ -144,7 +144,7 @@ def _without_images(
     if colour == "class":
         assert test.labels is not None
         labels, groups = np.unique(test.labels[rows], return_inverse=True)
-        names = _names(labels.tolist(), test)
+        names = test.names(labels.tolist())
     else:
         clusters, predicted = assign(result, parts, seed, rows)
         groups = clusters[rows]
@@ -209,19 +209,8 @@ def _verdict(n: int, test: Features, predicted: np.ndarray | None) -> str:
     """What a test image is, and what KNN takes it for."""
     if test.labels is None or predicted is None:
         return str(test.ids[n]) if test.ids is not None else str(n)
-    true, given = _names([test.labels[n], predicted[n]], test)
+    true, given = test.names([test.labels[n], predicted[n]])
     return f"{true}: right" if test.labels[n] == predicted[n] else f"{true}: taken for {given}"
-
-
-def _names(labels: list[Any], features: Features) -> list[str]:
-    """Class names of labels, where the features' manifest has them; else the labels as text."""
-    about = features.manifest.get("data")
-    classes = about.get("classes") if isinstance(about, dict) else None
-    if isinstance(classes, list | tuple) and all(
-        isinstance(label, int | np.integer) and 0 <= label < len(classes) for label in labels
-    ):
-        return [str(classes[label]) for label in labels]
-    return [str(label) for label in labels]
 
 
 def _title(result: dict[str, Any]) -> str:

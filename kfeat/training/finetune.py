@@ -32,7 +32,8 @@ def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, str]]:
             log.info("the recipe's %s: no layer to act on", " and ".join(idle))
         return None, {"source": "none"}
     encoder = catalog.build(recipe.model, recipe.image_size)
-    origin = weights.load(encoder, recipe.weights)
+    renewed = ("features",) if recipe.features == "renew" else ()
+    origin = weights.load(encoder, recipe.weights, renewed)
     if recipe.features == "renew" and not weights.named_as_torchvision(recipe.weights):
         log.info("features renew: the feature layer starts at random")
     if not catalog.find(recipe.model).supervised:

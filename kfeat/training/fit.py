@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
 from kfeat.progress import progress
@@ -88,6 +88,11 @@ def train(
         raise InputError(
             f"{recipe.model} learns from labels, which {source.name} {split} has not: "
             f"choose another split or an unsupervised model"
+        )
+    if supervised and len(source.class_names or ()) < 2:
+        raise InputError(
+            f"{recipe.model} learns to tell classes apart, and {source.name} has only one: give "
+            f"images of two or more, or choose an unsupervised model"
         )
     export.writable(home)
     precision, why = resolve(recipe.precision)
@@ -196,7 +201,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     before = recipes.read(toml)
     now = dataclasses.asdict(recipe)
     changed = [k for k, v in now.items() if before.get(k) != v]
-    if changed == ["weights"] and _one_path(before["weights"], recipe.weights):
+    if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights):
         changed = []
     if changed:
         key = changed[0]
@@ -212,7 +217,7 @@ def _one_path(*weights: str) -> bool:
     """Whether weights are one file or folder, spelled differently; none need be there any more."""
     if {*weights} & {"none", "imagenet"}:
         return False
-    return len({Path(path).expanduser().resolve() for path in weights}) == 1
+    return len({expand(path).resolve() for path in weights}) == 1
 
 
 def _begun(output: Path) -> bool:

@@ -169,6 +169,8 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
             value = float(value)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise InputError(f"{origin}: {key} must be {words}, not {value!r}")
+        if isinstance(value, str) and not _encodable(value):
+            raise InputError(f"{origin}: {key} {value!r} is not UTF-8: rename it")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise InputError(
                 f"{origin}: {key} must be one of {', '.join(_CHOICES[key])}, not {value!r}"
@@ -181,6 +183,15 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
                 raise InputError(f"{origin}: {key} must be {limits}, not {value!r}")
         out[key] = value
     return out
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text can be written; a path on the command line may hold other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -235,6 +235,19 @@ BAD = {
         "confusion needs train features",
     ),
     "split of no sheet": (["data", "show", "photos", "--split", "test"], "goes with --output"),
+    "home of nobody": (["train", "cae1", "--data", "~nobody-here/x"], "no user of that name"),
+    "weights of nobody": (["train", "cae1", "--weights", "~nobody-here/x"], "no user of that name"),
+    "export of nobody": (["export", "~nobody-here/x"], "no user of that name"),
+    "a name too long": (["train", "cae1", "--data", "x" * 300], "too long for a file"),
+    "a path of other bytes": (["train", "cae1", "--data", "x\udcff"], "is not UTF-8: rename it"),
+    "a profile of nothing": (
+        ["reproduce", "all", "--profile", "PROFILE.toml"],
+        "profile PROFILE.toml: table1 must be a table of rows",
+    ),
+    "features of two encoders": (
+        ["score", "--features", "FINE.npz", "--train-features", "OTHER.npz"],
+        "FINE.npz holds features of cae1, OTHER.npz of another encoder, resnet18",
+    ),
     "decay of adam": (["train", "cae1", "--set", "optimizer=adam"], "take adamw"),
 }
 
@@ -254,7 +267,11 @@ def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path):
     whole = (tmp_path / "whole.tar.gz").read_bytes()
     (tmp_path / "stl10_binary.tar.gz").write_bytes(whole[: len(whole) // 2])
     points = np.random.default_rng(0).normal(size=(20, 3))
-    features_file(tmp_path / "FINE.npz", points, np.arange(20))
+    for name, model in {"FINE": "cae1", "OTHER": "resnet18"}.items():
+        manifest = np.array(json.dumps({"model": model}))
+        np.savez(tmp_path / name, features=points, labels=np.arange(20), manifest=manifest)
+    profile = 'test = "photos"\nseeds = [0]\nrepeats = 1\ntable1 = "x"\n[trainings]\n'
+    (tmp_path / "PROFILE.toml").write_text(profile)
     features_file(tmp_path / "SHORT.npz", points, np.arange(19))
     features_file(tmp_path / "PICKLE.npz", np.array([{}, 1], object), np.arange(2))
     points[3, 1] = np.nan

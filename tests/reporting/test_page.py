@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -203,6 +204,21 @@ def test_a_map_of_some_images_is_of_all_classes_and_tells_of_each_what_is_true(s
         np.fill_diagonal(distances, np.inf)
         near = np.take_along_axis(distances, np.array(view["neighbours"]), axis=1)
         np.testing.assert_allclose(near, np.sort(distances)[:, :5], rtol=1e-5)
+
+
+def test_only_a_later_model_has_train_images_and_a_file_has_an_odd_name(scored, tmp_path):
+    results, (first, second) = scored
+    unclassified = {"leaks": None, "classification": {"k": 5, "accuracy": None}, "classes": None}
+    names = first["test"].ids.astype("U40")
+    names[7] = "caf\udce9.png"  # as Python reads a name that is not UTF-8
+    tests = [replace(parts["test"], ids=names) for parts in (first, second)]
+    unlabelled = replace(second["train"], labels=None)
+    features = [{"test": tests[0]}, {"test": tests[1], "train": unlabelled}]
+    assert results[1]["leaks"]["count"]
+    path = tmp_path / "report.html"
+    write_report([results[0] | unclassified, results[1]], features, path, method="tsne")
+    text = path.read_text("utf-8")
+    assert "caf\\udce9.png" in text and "0 bits" in text
 
 
 def test_a_failed_report_leaves_the_old_one(page_file, tmp_path):

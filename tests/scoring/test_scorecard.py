@@ -23,7 +23,7 @@ from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, load_features, save_features
 from kfeat.scoring.metrics import clustering_metrics
 from kfeat.scoring.neighbours import knn_predict
-from kfeat.scoring.scorecard import score
+from kfeat.scoring.scorecard import score, score_features
 
 
 def blobs(samples: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -296,6 +296,35 @@ def test_table_is_aligned_and_complete() -> None:
     nmi = repeated["clustering"]["nmi"], repeated["clustering"]["std"]["nmi"]
     assert f"{nmi[0]:.4f} ± {nmi[1]:.4f}" in lines[2]
     assert lines[3].split() == ["-", "-", "150", "8", *"------"]
+
+
+def test_names_that_files_can_have_do_not_tear_a_table() -> None:
+    train, train_labels, test, labels = blobs()
+    card = score(test, labels, train, train_labels, k=6, all=True)
+    confused = {"true": 0, "predicted": 1, "count": 3, "share": 0.1}
+    card["classes"] |= {"labels": [0, 1], "most_confused": [confused]}
+    card["classes"]["names"] = ["two\nlines", "caf\udce9 \x1b[31m"]
+    shown = format_table([card | {"model": "cae\t1"}])
+    shown.encode()
+    assert all(text in shown for text in ("two\\nlines", "caf\\udce9 \\x1b[31m", "cae\\t1"))
+
+
+def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) -> None:
+    def write(name: str, classes: list[str], sha256: str) -> Path:
+        manifest = {"model": 5, "encoder": {"sha256": sha256}, "data": {"classes": classes}}
+        features, labels = np.eye(6), np.arange(6) % 2
+        text = np.array(json.dumps(manifest))
+        np.savez(tmp_path / name, features=features, labels=labels, manifest=text)
+        return tmp_path / f"{name}.npz"
+
+    one, other = write("a", ["cat", "dog"], "1"), write("b", ["cat", "dog"], "1")
+    card = score_features(one, other, k=2)
+    assert card["classes"]["names"] == ["cat", "dog"] and card["model"] == "5"
+    format_table([card])
+    with pytest.raises(InputError, match=r"a\.npz holds features of 5, .* of another encoder"):
+        score_features(one, write("b", ["cat", "dog"], "2"), k=2)
+    with pytest.raises(InputError, match="have different classes"):
+        score_features(one, write("b", ["dog", "cat"], "1"), k=2)
 
 
 def test_a_score_needs_no_tensorflow(tmp_path: Path) -> None:

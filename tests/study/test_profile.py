@@ -56,6 +56,13 @@ def test_a_training_is_a_recipe_with_changes(read):
         ("epochs = 2", "epoch = 2", "did you mean 'epochs'"),
         ('recipe = "resnet18-pretrain"', 'recipe = "resnet18"\nweights = "second"', "from itself"),
         ("test =", "test", "is not valid TOML"),
+        ("[0, 1]", "[0, 0]", "one stands there twice"),
+        ("repeats = 2", "repeats = true", "repeats must be a whole number"),
+        ('= "second"', '= ["second"]', "no training \\['second'\\]"),
+        ('weights = "first"', 'weights = ["first"]', "weights must be a text"),
+        ("epochs = 2", 'file = "x"', "unknown key 'file'"),
+        ("epochs = 2", 'model = "cae1"', "model: the recipe decides it"),
+        ("epochs = 2", "seed = 1", "seed: the profile's seeds decide it"),
     ],
 )
 def test_what_is_wrong_is_named(read, old, new, words):

@@ -4,10 +4,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,12 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from kfeat.cli.reproduce import WHAT
 from kfeat.data.catalog import open_source
+from kfeat.errors import InputError
 from kfeat.reporting import study_figures
 from kfeat.reporting.study import markdown
 from kfeat.study import profile, published
-from kfeat.study.cells import Cells, likeness
+from kfeat.study.cells import Cells, described, likeness
+from kfeat.study.published import CROSSED
 from kfeat.study.reproduce import reproduce, summary
 from kfeat.training.reconstruction import reconstruct
 
@@ -143,6 +147,46 @@ def test_another_recipe_is_another_cell(tiny, file, tmp_path):
     (tmp_path / "changed.toml").write_text(file.read_text().replace("limit = 64", "limit = 48"))
     other = Cells(profile.read(str(tmp_path / "changed.toml")), tmp_path).trained("cae", 3)
     assert there != other and there.exists() and other.exists()
+
+
+def test_a_failed_training_is_not_tried_for_each_that_starts_from_it(tiny, tmp_path, monkeypatch):
+    from kfeat.training import fit
+
+    tried = []
+
+    def fail(recipe, run, **options):
+        tried.append(run.name.split("-")[0])
+        raise InputError("no disk")
+
+    monkeypatch.setattr(fit, "train", fail)
+    cells = Cells(tiny, tmp_path)
+    reasons = [cells.entry(*row, 3)[1] for row in (("table1", "ResNet18"), ("table2", CROSSED[0]))]
+    assert reasons == ["first, which it starts from, failed: no disk", "no disk"]
+    assert tried == ["first"]
+
+
+def test_cells_are_known_by_the_files_they_were_made_of(tiny, folder, tmp_path):
+    data = shutil.copytree(folder, tmp_path / "data" / folder.name)
+    before = described(open_source(str(data)))
+    assert described(open_source(str(data))) == before
+    image = next(data.rglob("*.png"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert described(open_source(str(data))) != before
+    assert described(open_source("digits")) == described(open_source("digits"))
+
+
+def test_an_interrupted_fine_tuning_goes_on_from_elsewhere(made, tiny, tmp_path, monkeypatch):
+    """From another working directory, and with another spelling of the folder."""
+    _, output = made
+    shutil.copytree(output, tmp_path / "out")
+    (second,) = (tmp_path / "out" / "runs").glob("second-*")
+    recipe = (second / "recipe.toml").read_text().replace(str(output), str(tmp_path / "out"))
+    (second / "recipe.toml").write_text(recipe)
+    (second / "results.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert Cells(tiny, Path("out")).trained("second", 3).name == second.name
+    results = json.loads((second / "results.json").read_text())
+    assert results["epochs"]
 
 
 def images_of(folder, split, side):

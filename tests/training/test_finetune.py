@@ -73,6 +73,18 @@ def test_the_feature_layer_is_kept_or_renewed(file, features, kept, trained, cap
     )
 
 
+def test_a_feature_layer_that_is_renewed_need_not_fit(tmp_path):
+    build("cae2", 32).save(tmp_path / "small.keras")
+    options = {"data": "photos", "image_size": 64, "weights": str(tmp_path / "small.keras")}
+    with pytest.raises(InputError, match="layer features has weights of"):
+        finetune.start(compose("cae2", **options))
+    recipe = compose("cae2", features="renew", **options)
+    graph, (pretrained, _) = catalog.build_graph("cae2", 64), finetune.start(recipe)
+    finetune.prepare(graph, recipe, pretrained, fit.optimizer(recipe, 1), fit.UNDECAYED)
+    given, found = weights(load_keras(tmp_path / "small.keras")), weights(catalog.cut(graph))
+    assert [name for name in given if not equal(given[name], found[name])] == ["features"]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
     """Two optimisers, one a rate, give what one optimiser with a multiplier gives."""

@@ -230,6 +230,9 @@ def test_refuses_what_it_cannot_use(folder, tmp_path):
     unlabelled = folder / "train" / "coffee"
     with pytest.raises(InputError, match="resnet18 learns from labels, which .* has not"):
         train(recipe("resnet18", unlabelled), tmp_path / "run", home=tmp_path)
+    shutil.copytree(unlabelled, tmp_path / "one" / "coffee")
+    with pytest.raises(InputError, match="learns to tell classes apart, and .* has only one"):
+        train(recipe("resnet18", tmp_path / "one"), tmp_path / "run", home=tmp_path)
 
 
 def test_divergence_is_said(folder, tmp_path):
