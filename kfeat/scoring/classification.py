@@ -70,11 +70,11 @@ def linear_probe(
             "a linear probe needs two or more of both"
         )
     scaler = StandardScaler().fit(train_features)
-    train, test = scaler.transform(train_features), scaler.transform(test_features)
+    train, rotation = scaler.transform(train_features), None
     if train.shape[1] > len(train):
         # W lies in the span of the train samples: their principal components lose nothing.
         rotation = PCA(svd_solver="full").fit(train)
-        train, test = rotation.transform(train), rotation.transform(test)
+        train = rotation.transform(train)
     probe = LogisticRegressionCV(
         Cs=list(REGULARISATIONS),
         cv=StratifiedKFold(min(5, int(sizes.min()))),
@@ -88,7 +88,9 @@ def linear_probe(
         probe.fit(train, labels)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         log.warning("linear probe: a fit stopped after 1000 iterations, before it converged")
-    return probe.predict(test), float(probe.C_)
+    del train  # before the test features are copied
+    test = scaler.transform(test_features)
+    return probe.predict(rotation.transform(test) if rotation else test), float(probe.C_)
 
 
 def per_class(labels_true: ArrayLike, labels_pred: ArrayLike, pairs: int = 10) -> dict[str, Any]:

@@ -116,30 +116,33 @@ def nearest(
     return indices, distances
 
 
-def nearest_others(features: np.ndarray, k: int) -> np.ndarray:
+def nearest_others(features: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndarray:
     """Find the rows that are nearest to each row, itself left out, by Euclidean distance.
 
     Args:
         features: float32 or float64 [N, D], finite.
         k: the number of neighbours, 1 .. N - 1.
+        rows: integers [R], the rows whose neighbours are wanted; None for all of them.
 
     Returns:
-        Indices, int64 [N, k], nearest first; of equal distances, the smaller index first.
+        Indices, int64 [R, k], nearest first; of equal distances, the smaller index first.
 
     Raises:
         InputError: k out of range.
 
     >>> nearest_others(np.array([[0.0], [1.0], [3.0], [1.0]]), 1).ravel().tolist()
     [1, 3, 1, 1]
+    >>> nearest_others(np.array([[0.0], [1.0], [3.0], [1.0]]), 2, rows=[2]).tolist()
+    [[1, 3]]
     """
     if not 1 <= k < len(features):
         raise InputError(f"k {k}: each of {len(features)} rows has 1 to {len(features) - 1} others")
-    found, _ = nearest(features, features, k + 1)
-    rows = np.arange(len(features))[:, None]
+    rows = np.arange(len(features)) if rows is None else np.asarray(rows)
+    found, _ = nearest(features, features[rows], k + 1)
     # Among many equal rows, the row itself may have been left out: then the last one goes.
-    itself = found == rows
+    itself = found == rows[:, None]
     itself[:, -1] |= ~itself.any(axis=1)
-    return found[~itself].reshape(len(features), k)
+    return found[~itself].reshape(len(rows), k)
 
 
 def check_search(metric: str, search: str) -> None:

@@ -198,7 +198,7 @@ def strip_neighbours(
     """
     x = parts["test"].features[rows]
     if result["classification"]["accuracy"] is None:
-        return nearest_others(x, min(5, len(x) - 1))[chosen], "test"
+        return nearest_others(x, min(5, len(x) - 1), np.array(chosen)), "test"
     return nearest(parts["train"].features, x[chosen], result["classification"]["k"])[0], "train"
 
 
