@@ -5,9 +5,9 @@
 
 kfeat's side is what `kfeat train` runs; see `train.py`. `keras` fits the same graph made of
 Keras's own layers, with Keras's own AdamW and mean squared error, on batches that lie ready,
-neither shuffled nor mirrored, without XLA (which is slower still on processors). PyTorch's side is the same network in `torch_peers`,
-with AdamW, on one batch that lies ready in memory. Prints the median images per second of each,
-and the median ratios of rounds that alternate.
+neither shuffled nor mirrored, without XLA (which is slower still on processors). PyTorch's side is
+the same network in `torch_peers`, with AdamW, on one batch that lies ready in memory. Prints the
+median images per second of each, and the median ratios of rounds that alternate.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
 
 kfeat's side is what `kfeat train` runs: the model, optimiser and settings that its recipe makes,
 `model.fit` on batches that the pipeline shuffles, mirrors and gathers, at the default recipe but
-for size, batch, precision and random weights. What an epoch ends with (held-out images, a checkpoint)
-and the progress bar are left out. PyTorch's side is the same network in `torch_peers`, with SGD and
-momentum, on one batch that lies ready in memory. Prints the median images per second of each,
-and the median ratio of rounds that alternate.
+for size, batch, precision and random weights. What an epoch ends with (held-out images, a
+checkpoint) and the progress bar are left out. PyTorch's side is the same network in `torch_peers`,
+with SGD and momentum, on one batch that lies ready in memory. Prints the median images per second
+of each, and the median ratio of rounds that alternate.
 """
 
 from __future__ import annotations
