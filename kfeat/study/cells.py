@@ -153,12 +153,16 @@ class Cells:
         Raises:
             InputError: the profile's data have too few images for it.
         """
-        folder = self.folder / "scores" / f"{name}-{_digest(self._measured_on())}"
+        from kfeat.serving.evaluate import BASELINE_IMAGE_SIZE
+
+        size = BASELINE_IMAGE_SIZE
+        depends = {"image_size": size, **self._measured_on()}
+        folder = self.folder / "scores" / f"{name}-{_digest(depends)}"
 
         def make() -> dict[str, Any]:
-            log.info("scoring %s, a baseline", name)
+            log.info("scoring %s at %d pixels, a baseline", name, size)
             folder.mkdir(parents=True, exist_ok=True)
-            return self._evaluate(name, self.profile.seeds[0])
+            return self._evaluate(name, self.profile.seeds[0], image_size=size)
 
         return _kept(folder / "score.json", make)
 
