@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -192,6 +193,7 @@ def _keras(path: Path, precision: str | None) -> _Loaded:
     model = load_keras(path)
     images = model.inputs[0]
 
+    @functools.cache  # folded once for both engines, and not before one runs it
     def compiled(precision: str) -> Any:
         lean = folded(model, precision)
 
@@ -210,7 +212,11 @@ def _keras(path: Path, precision: str | None) -> _Loaded:
 
     precision = precision or "float32"
     shape, dtype = tuple(images.shape), tf.as_dtype(images.dtype)
-    return _Loaded(compiled(precision), shape, dtype, graph, None, precision)
+
+    def call(batch: tf.Tensor) -> tf.Tensor:
+        return compiled(precision)(batch)
+
+    return _Loaded(call, shape, dtype, graph, None, precision)
 
 
 def _saved_model(path: Path) -> _Loaded:
