@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.models import catalog
+from kfeat.reporting.files import written
 from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
 
@@ -290,9 +290,8 @@ def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What JSON can hold, made once, and kept in a file."""
     if not file.exists():
         made = make()
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
-        os.replace(temporary, file)
+        with written(file) as unfinished:
+            unfinished.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
     return json.loads(file.read_text("utf-8"))
 
 

@@ -188,9 +188,7 @@ def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[
         ``failed``: the reason why a seed has none, or None.
     """
     training = cells.profile.tables[table].get(name)
-    entry: dict[str, Any] = {"name": name, "training": training, "published": figures}
-    entry |= dict.fromkeys(("metrics", "std", "intervals", "reconstruction", "minutes", "failed"))
-    entry["seeds"] = []
+    entry = _empty(name, training, figures)
     scores = []
     for seed in cells.profile.seeds:
         score, reason = cells.entry(table, name, seed)
@@ -199,6 +197,14 @@ def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[
         else:
             entry["failed"] = reason
     return entry | summary(scores) if scores else entry
+
+
+def _empty(name: str, training: str | None, figures: dict[str, float]) -> dict[str, Any]:
+    """A row without a score; see `row`."""
+    entry: dict[str, Any] = {"name": name, "training": training, "published": figures, "seeds": []}
+    return entry | dict.fromkeys(
+        ("metrics", "std", "intervals", "reconstruction", "minutes", "failed")
+    )
 
 
 def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
@@ -246,12 +252,11 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _compared(
     rows: list[dict[str, Any]], name: str, names: tuple[str, ...], choose: Callable[..., Any]
 ) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name, "training": None}
-    entry |= dict.fromkeys(("metrics", "std", "intervals", "reconstruction", "minutes", "failed"))
     study = published.tables()["table1"]
-    entry["published"] = {
+    figures = {
         metric: choose(study[encoder][metric] for encoder in names) for metric in published.METRICS
     }
+    entry = _empty(name, None, figures)
     there = [row for row in rows if row["name"] in names and row["metrics"]]
     missing = [row["name"] for row in rows if row["name"] in names and not row["metrics"]]
     if missing:
@@ -265,7 +270,7 @@ def _compared(
             if there[0][part]:
                 entry[part] = {metric: row[part][metric] for metric, row in of.items()}
         entry["seeds"] = there[0]["seeds"]
-    return entry | {"seeds": entry.get("seeds", [])}
+    return entry
 
 
 def _means(figures: list[dict[str, float]]) -> dict[str, float]:
