@@ -307,11 +307,8 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             ],
         )
     best = checkpoints.load_best(model)
-    # Weights are float32 whatever the training's precision; so is the encoder that leaves.
-    encoder_graph = catalog.build_graph(recipe.model, recipe.image_size)
-    encoder_graph.set_weights(graph.get_weights())
     temporary = output / ".model.keras"
-    portable(catalog.cut(encoder_graph)).save(temporary)
+    portable(catalog.cut(graph), dtype="float32", trainable=True).save(temporary)
     os.replace(temporary, output / "model.keras")
     return {
         "model": recipe.model,
@@ -368,11 +365,20 @@ def compiled(
     finetune.prepare(graph, recipe, pretrained, made, UNDECAYED)
     model.compile(optimizer=made, jit_compile=False, **compilation)
     model.optimizer.build(model.trainable_variables)
+    if "metrics" in compilation:
+        # Metrics that make their variables in the first step let TensorFlow trace it twice.
+        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, class_count]))
+        model.reset_metrics()
     return graph, model
 
 
-def portable(model: keras.Model) -> keras.Model:
-    """Copy a model with Keras's own layers in place of kfeat's, so that Keras alone loads it."""
+def portable(model: keras.Model, **changes: Any) -> keras.Model:
+    """Copy a model with Keras's own layers in place of kfeat's, so that Keras alone loads it.
+
+    Args:
+        model: a functional model.
+        changes: to the configuration of the layers that have such a key: ``dtype``, say.
+    """
     import keras
 
     from kfeat.models import layers
@@ -384,7 +390,9 @@ def portable(model: keras.Model) -> keras.Model:
     }
 
     def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return own.get(type(layer), type(layer)).from_config(layer.get_config())
+        config = layer.get_config()
+        config |= {key: value for key, value in changes.items() if key in config}
+        return own.get(type(layer), type(layer)).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=plain)
     copy.set_weights(model.get_weights())
@@ -478,14 +486,14 @@ class Checkpoints:
                 f"training diverged in epoch {epoch + 1}: lower learning_rate ({figures})"
             )
         self.history.append({"epoch": epoch + 1, **figures})
-        if self.best() is self.history[-1]:
-            temporary = self.folder / "new.weights.h5"
-            model.save_weights(temporary)
-            os.replace(temporary, self.folder / "best.weights.h5")
         temporary = self.folder / "new"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
+        if self.best() is self.history[-1]:
+            copy = self.folder / "new.weights.h5"
+            shutil.copyfile(temporary / "model.weights.h5", copy)
+            os.replace(copy, self.folder / "best.weights.h5")
         seconds = time.perf_counter() - self.started
         state = {
             "images": self.images,
