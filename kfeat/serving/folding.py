@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
             config["dtype"] = precision
         elif layer.compute_dtype in ("float16", "bfloat16"):
             config["dtype"] = "float32"
+        config |= {key: "zeros" for key in config if key.endswith("_initializer")}  # in no time
         return type(layer).from_config(config)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -80,28 +82,29 @@ def _uses(model: keras.Model) -> dict[str, _Uses]:
     ``x / 255`` and the functions of `keras.ops` are in the graph too, as operations that are no
     layers.
     """
-    import keras
-
-    uses = {operation.name: _Uses() for operation in model.operations}
-    makers: dict[int, tuple[str, Any]] = {}  # the tensors are kept, so that ids stay theirs
-
-    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        uses[layer.name].calls += 1
-        for tensor in keras.tree.flatten((args, kwargs)):
-            if id(tensor) in makers:
-                maker, _ = makers[id(tensor)]
-                uses[layer.name].before.append(maker)
-                uses[maker].after.append(layer.name)
-        outputs = layer(*args, **kwargs)
-        for tensor in keras.tree.flatten(outputs):
-            makers[id(tensor)] = (layer.name, tensor)
-        return outputs
-
-    copy = keras.models.clone_model(model, call_function=call)
-    for tensor in copy.outputs:
-        if id(tensor) in makers:
-            uses[makers[id(tensor)][0]].after.append("")  # an output of the model is a use too
+    config = model.get_config()
+    uses = {layer["name"]: _Uses() for layer in config["layers"]}
+    for layer in config["layers"]:
+        for node in layer["inbound_nodes"]:
+            uses[layer["name"]].calls += 1
+            for maker in _makers(node):
+                uses[layer["name"]].before.append(maker)
+                uses[maker].after.append(layer["name"])
+    for maker in _makers(config["output_layers"]):
+        uses[maker].after.append("")  # an output of the model is a use too
     return uses
+
+
+def _makers(of: Any) -> Iterator[str]:
+    """The names of the layers whose tensors stand in a part of a model's configuration."""
+    match of:
+        case {"class_name": "__keras_tensor__", "config": {"keras_history": history}}:
+            yield history[0]
+        case [str(maker), int(), int()]:
+            yield maker
+        case dict() | list() | tuple():
+            for part in of.values() if isinstance(of, dict) else of:
+                yield from _makers(part)
 
 
 def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
