@@ -28,9 +28,10 @@ ARCHS = ["cae3", "resnet18"]
 PRECISIONS = ["float32", "bfloat16"]
 
 
-def scores(arch: str, precision: str, seeds: int, folder: Path) -> list[dict[str, float]]:
+def scores(
+    demo: profile.Profile, arch: str, precision: str, seeds: int, folder: Path
+) -> list[dict[str, float]]:
     """Train and score an encoder from each seed: the scorecard's metrics, a dictionary each."""
-    demo = profile.read("demo")
     changed = demo.trainings | {arch: demo.trainings[arch] | {"precision": precision}}
     cells = Cells(dataclasses.replace(demo, trainings=changed), folder)
     found = []
@@ -42,7 +43,8 @@ def scores(arch: str, precision: str, seeds: int, folder: Path) -> list[dict[str
 
 def compared(arch: str, seeds: int, folder: Path) -> dict:
     """The mean and standard deviation of each metric in both precisions, and Welch's p."""
-    found = {precision: scores(arch, precision, seeds, folder) for precision in PRECISIONS}
+    demo = profile.read("demo")
+    found = {precision: scores(demo, arch, precision, seeds, folder) for precision in PRECISIONS}
     case: dict = {"arch": arch, "seeds": seeds}
     for metric in METRICS:
         values = {p: [score[metric] for score in found[p]] for p in PRECISIONS}
