@@ -82,6 +82,8 @@ def _uses(model: keras.Model) -> dict[str, _Uses]:
     ``x / 255`` and the functions of `keras.ops` are in the graph too, as operations that are no
     layers.
     """
+    import keras
+
     config = model.get_config()
     uses = {layer["name"]: _Uses() for layer in config["layers"]}
     for layer in config["layers"]:
@@ -90,18 +92,17 @@ def _uses(model: keras.Model) -> dict[str, _Uses]:
             for maker in _makers(node):
                 uses[layer["name"]].before.append(maker)
                 uses[maker].after.append(layer["name"])
-    for maker in _makers(config["output_layers"]):
-        uses[maker].after.append("")  # an output of the model is a use too
+    for maker in keras.tree.flatten(config["output_layers"]):  # names, each with two numbers
+        if isinstance(maker, str):
+            uses[maker].after.append("")  # an output of the model is a use too
     return uses
 
 
 def _makers(of: Any) -> Iterator[str]:
-    """The names of the layers whose tensors stand in a part of a model's configuration."""
+    """The names of the layers whose tensors stand in the configuration of a call."""
     match of:
         case {"class_name": "__keras_tensor__", "config": {"keras_history": history}}:
             yield history[0]
-        case [str(maker), int(), int()]:
-            yield maker
         case dict() | list() | tuple():
             for part in of.values() if isinstance(of, dict) else of:
                 yield from _makers(part)
