@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kfeat.reporting.files import check_writable, written
+from kfeat.files import check_writable, write_text
 from kfeat.study import published
 
 COLUMNS = {
@@ -149,8 +149,7 @@ def write_page(results: list[dict[str, Any]], material: Material, path: str | Pa
         script=markupsafe.Markup((folder / "report.js").read_text("utf-8")),
         plotly=markupsafe.Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
-    with written(path) as unfinished:
-        unfinished.write_text(text, "utf-8", "backslashreplace")  # odd file names
+    write_text(path, text)
 
 
 def scores(result: dict[str, Any]) -> dict[str, float | None]:

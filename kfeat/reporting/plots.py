@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kfeat.errors import InputError
-from kfeat.reporting.files import check_writable, written
+from kfeat.files import check_writable, written
 from kfeat.reporting.page import PALETTE
 
 if TYPE_CHECKING:

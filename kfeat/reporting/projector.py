@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kfeat.reporting.files import written
+from kfeat.files import write_text, written
 
 log = logging.getLogger("kfeat")
 
@@ -75,11 +75,9 @@ def write_set(embeddings: list[Embedding], thumbnails: np.ndarray, folder: Path)
         with written(folder / embedding.tensor_path) as unfinished:
             np.savetxt(unfinished, vectors, "%.9g", "\t")
         lines = [list(columns), *zip(*columns.values(), strict=True)]
-        with written(folder / embedding.metadata_path) as unfinished:
-            text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
-            unfinished.write_text(text + "\n", "utf-8", "backslashreplace")
-    with written(folder / "projector_config.pbtxt") as unfinished:
-        unfinished.write_text(text_format.MessageToString(config), "utf-8")
+        text = "\n".join("\t".join(" ".join(cell.split()) for cell in line) for line in lines)
+        write_text(folder / embedding.metadata_path, text + "\n")
+    write_text(folder / "projector_config.pbtxt", text_format.MessageToString(config))
 
 
 def _side(count: int) -> int:

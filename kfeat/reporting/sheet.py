@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from kfeat.data import pipeline
 from kfeat.data.source import Source
 from kfeat.errors import InputError
+from kfeat.files import check_writable, written
 
 log = logging.getLogger("kfeat")
 
@@ -46,8 +46,7 @@ def contact_sheet(
     """
     path = Path(path)
     split = source.require(split or next(iter(source.splits)))
-    if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
+    check_writable(path)
     grid = _grid(source, split, columns, rows)
     for file, reason in source.unreadable.items():
         log.warning("passed over %s: %s", file, reason)
@@ -56,14 +55,8 @@ def contact_sheet(
     names: Iterable[str] = ()
     if split in source.labelled:
         names = (source.class_names or ())[:rows]
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written(path) as unfinished:
         _draw(grid, list(names), cell).save(unfinished, "PNG")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _grid(source: Source, split: str, columns: int, rows: int) -> list[list[np.ndarray]]:

@@ -6,9 +6,10 @@ import base64
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from kfeat.files import write_text
 
 HEADINGS = {
     "pairwise_f": "pairwise F",
@@ -34,9 +35,9 @@ def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: st
         profile: whose trainings are measured.
     """
     title = f"# Table {name.removeprefix('table')}, profile {profile}"
-    _write(folder / f"{name}.md", f"{title}\n\n{markdown(rows)}\n\n{LEGEND}\n")
-    _write(folder / f"{name}.csv", _csv(rows))
-    _write(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
+    write_text(folder / f"{name}.md", f"{title}\n\n{markdown(rows)}\n\n{LEGEND}\n")
+    write_text(folder / f"{name}.csv", _csv(rows))
+    write_text(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -127,8 +128,8 @@ def write_findings(findings: list[dict[str, Any]], folder: Path, profile: str) -
         profile: whose trainings they are tested on.
     """
     title = f"# The study's findings, profile {profile}"
-    _write(folder / "findings.md", f"{title}\n\n{findings_markdown(findings)}\n")
-    _write(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
+    write_text(folder / "findings.md", f"{title}\n\n{findings_markdown(findings)}\n")
+    write_text(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
 
 
 def findings_markdown(findings: list[dict[str, Any]], level: str = "##") -> str:
@@ -200,8 +201,8 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
     if results["failed"]:
         failed = [f"* {cell}: {reason}" for cell, reason in results["failed"].items()]
         parts += ["## Failed", "\n".join(failed)]
-    _write(folder / "README.md", "\n\n".join(parts) + "\n")
-    _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text(folder / "README.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
 def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -256,9 +257,3 @@ def _numbers(value: Any) -> str:
     if isinstance(value, list):
         return " / ".join(map(_numbers, value))
     return f"{value:.4f}"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from kfeat.files import written
 
 COLOURS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
@@ -72,9 +73,8 @@ def draw_reconstructions(
             margin = (cell - len(pixels)) // 2
             corner = (_LABEL + x * step + margin, _GAP + y * step + margin)
             canvas.paste(Image.fromarray(pixels), corner)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    canvas.save(unfinished, "PNG", optimize=True)
-    os.replace(unfinished, path)
+    with written(path) as unfinished:
+        canvas.save(unfinished, "PNG", optimize=True)
 
 
 def _scale(images: np.ndarray) -> int:
@@ -130,9 +130,8 @@ def draw_planes(
     legend = axes[len(panels)].legend(handles, names, loc="center", fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(unfinished, format="png", metadata={"Software": None})
-    os.replace(unfinished, path)
+    with written(path) as unfinished:
+        figure.savefig(unfinished, format="png", metadata={"Software": None})
 
 
 def _look(label: int) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfeat.errors import InputError
+from kfeat.files import written
 from kfeat.scoring.metrics import as_labels
 
 
@@ -74,15 +75,8 @@ def save_features(features: Features, path: str | os.PathLike[str]) -> None:
         "feature": features.features,
     }
     arrays["manifest"] = np.array(json.dumps(features.manifest))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written(path) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
 
 
 def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Features:

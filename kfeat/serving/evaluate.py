@@ -164,7 +164,7 @@ def score_models(
     Raises:
         InputError: as `score`.
     """
-    from kfeat.reporting.files import check_writable
+    from kfeat.files import check_writable
     from kfeat.scoring.projection import PROJECTIONS
 
     needs: tuple[str, ...] = ()

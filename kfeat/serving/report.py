@@ -11,8 +11,8 @@ import numpy as np
 from kfeat.data import pipeline
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
+from kfeat.files import check_writable
 from kfeat.reporting import projector
-from kfeat.reporting.files import check_writable
 from kfeat.reporting.page import Material, View, thumbnail_size, write_page
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features

@@ -16,8 +16,8 @@ import numpy as np
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
+from kfeat.files import write_text
 from kfeat.models import catalog
-from kfeat.reporting.files import written
 from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
 
@@ -290,8 +290,7 @@ def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What JSON can hold, made once, and kept in a file."""
     if not file.exists():
         made = make()
-        with written(file) as unfinished:
-            unfinished.write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+        write_text(file, json.dumps(made, indent=2) + "\n")
     return json.loads(file.read_text("utf-8"))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfeat.files import written
 from kfeat.scoring.features import load_features
 from kfeat.scoring.projection import project, spread
 from kfeat.study import published
@@ -169,7 +169,7 @@ def _test(score: dict[str, Any]) -> Any:
 def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """An array that is made once, and kept in a file."""
     if not file.exists():
-        temporary = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-        np.save(temporary, make())
-        os.replace(temporary, file)
+        made = make()
+        with written(file) as unfinished:
+            np.save(unfinished, made)
     return np.load(file, allow_pickle=False)

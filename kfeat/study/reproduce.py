@@ -57,7 +57,7 @@ def reproduce(
     Raises:
         InputError: the folder cannot be written, or the test data not be opened.
     """
-    from kfeat.reporting.files import check_writable
+    from kfeat.files import check_writable
     from kfeat.reporting.study import write_findings, write_index, write_table
     from kfeat.serving.export import software
 

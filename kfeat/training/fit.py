@@ -24,6 +24,7 @@ from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand
+from kfeat.files import write_text, written
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
 from kfeat.progress import progress
@@ -103,7 +104,7 @@ def train(
             log.info("%s is complete already", output)
             if not Path(finished["saved_model"]).exists():
                 finished["saved_model"] = str(export.export(output, home=home))
-                _write(output / "results.json", json.dumps(finished, indent=2) + "\n")
+                write_text(output / "results.json", json.dumps(finished, indent=2) + "\n")
             return finished
         return _train_and_export(recipe, source, output, home, f"precision {precision}: {why}")
 
@@ -124,7 +125,7 @@ def _train_and_export(
         exported = export.export(output / "model.keras", reuse=True, home=home)
         results["saved_model"] = str(exported)
         log.info("exported to %s", exported)
-        _write(output / "results.json", json.dumps(results, indent=2) + "\n")
+        write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
         shutil.rmtree(output / "cache", ignore_errors=True)
     except InputError:
         if not (output / "checkpoints").exists():  # nothing was learnt
@@ -190,7 +191,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         if resume:
             log.info("%s: nothing to resume, starting anew", output)
         try:
-            _write(toml, recipes.to_toml(recipe))
+            write_text(toml, recipes.to_toml(recipe))
         except OSError as error:
             raise InputError(
                 f"{output} cannot be written ({error.strerror}): choose another --output"
@@ -307,9 +308,8 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             ],
         )
     best = checkpoints.load_best(model)
-    temporary = output / ".model.keras"
-    portable(catalog.cut(graph), dtype="float32", trainable=True).save(temporary)
-    os.replace(temporary, output / "model.keras")
+    with written(output / "model.keras") as unfinished:
+        portable(catalog.cut(graph), dtype="float32", trainable=True).save(unfinished)
     return {
         "model": recipe.model,
         "data": {
@@ -491,9 +491,8 @@ class Checkpoints:
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
         if self.best() is self.history[-1]:
-            copy = self.folder / "new.weights.h5"
-            shutil.copyfile(temporary / "model.weights.h5", copy)
-            os.replace(copy, self.folder / "best.weights.h5")
+            with written(self.folder / "best.weights.h5") as unfinished:
+                shutil.copyfile(temporary / "model.weights.h5", unfinished)
         seconds = time.perf_counter() - self.started
         state = {
             "images": self.images,
@@ -511,12 +510,10 @@ class Checkpoints:
 
     def write_csv(self) -> None:
         """Write the history as ``history.csv``."""
-        temporary = self.csv.with_suffix(".new")
-        with open(temporary, "w", newline="") as file:
+        with written(self.csv) as unfinished, open(unfinished, "w", newline="") as file:
             writer = csv.DictWriter(file, self.history[0])
             writer.writeheader()
             writer.writerows(self.history)
-        os.replace(temporary, self.csv)
 
     def best(self) -> dict[str, float]:
         """The epoch at which the monitored quantity was lowest, the first of equals."""
@@ -548,9 +545,3 @@ def progress_callback(bar: tqdm, epochs: int, batch_size: int) -> keras.callback
         bar.update(batch_size)
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=step)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

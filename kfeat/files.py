@@ -25,10 +25,12 @@ def check_writable(path: Path) -> None:
 def written(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``, which becomes ``path`` where nothing was raised.
 
+    It ends like ``path``, for those who read the format from it.
+
     Raises:
         InputError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -36,3 +38,12 @@ def written(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 that appears whole, or raise `InputError`.
+
+    What UTF-8 has no bytes for, as odd file names hold it, is written as an escape.
+    """
+    with written(path) as unfinished:
+        unfinished.write_text(text, "utf-8", "backslashreplace")
