@@ -31,7 +31,8 @@ def expand(path: str | os.PathLike[str]) -> Path:
     """A path that a user gave, its ``~`` replaced by the home folder.
 
     Raises:
-        InputError: there is no such home folder, or no file can have that name.
+        InputError: there is no such home folder, no file can have that name, or a folder on the
+            way to it may not be entered.
     """
     try:
         expanded = Path(path).expanduser()
@@ -45,4 +46,11 @@ def expand(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise InputError(f"{str(path)[:60]}...: the name is too long for a file") from None
+        if error.errno == errno.EACCES:
+            raise InputError(f"{path} cannot be reached: {error.strerror}") from None
     return expanded
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line of at most 300 characters; else its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

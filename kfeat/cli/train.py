@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -54,9 +53,10 @@ def command(
     given = {key: value for key, value in changes.items() if value is not None}
     composed = recipes.compose(model, recipe, **recipes.parse_settings(settings) | given)
 
+    from kfeat.errors import expand
     from kfeat.training import fit
 
-    run = Path(output) if output else fit.default_output(model, resume)
+    run = expand(output) if output else fit.default_output(model, resume)
     results = fit.train(composed, run, resume=resume, data_dir=data_dir, strict=strict)
     if as_json:
         click.echo(json.dumps(results))

@@ -151,8 +151,13 @@ def add(name: str, path: str | Path, data_dir: str | Path) -> Path:
                     "%s %s: %s images, where the original has %s",
                     *(name, split, f"{count:,}", f"{archive.counts[split]:,}"),
                 )
-        data_dir.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".adding-{name}-", dir=data_dir))
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f".adding-{name}-", dir=data_dir))
+        except OSError as error:
+            raise InputError(
+                f"{data_dir} cannot be written ({error.strerror}): choose another --data-dir"
+            ) from None
         try:
             _prepare(name, files, counts, class_names, unfinished)
             target.parent.mkdir(exist_ok=True)
@@ -271,7 +276,7 @@ def _class_names(files: _Files, archive: Archive, path: Path) -> list[str]:
     if archive.class_file not in files.sizes:
         return list(archive.class_names)
     with files.open(archive.class_file) as stream:
-        names = stream.read().decode("utf-8", "replace").split()
+        names = stream.read(2**16).decode("utf-8", "replace").split()
     if len(names) != len(archive.class_names):
         raise InputError(
             f"{path}: {archive.class_file} names {len(names)} classes, "

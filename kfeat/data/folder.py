@@ -99,6 +99,8 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         import tensorflow as tf
 
         files = dict(itertools.islice(splits[split].items(), limit))
+        for file in files:  # that an earlier reading found unreadable
+            unreadable.pop(os.path.join(path, file), None)
         paths = [os.fsencode(os.path.join(path, file)) for file in files]
         ids = [os.fsencode(file) for file in files]
         columns = {"id": tf.constant(ids, tf.string), "image": tf.constant(paths, tf.string)}
@@ -174,6 +176,8 @@ def _scan(path: Path | str, name: str, above: tuple[tuple[int, int], ...]) -> _T
                     tree.images.append(entry.name)
     except OSError as error:
         raise InputError(f"{name}: {error.filename} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{name}: its folders are nested too deep") from None
     return tree
 
 

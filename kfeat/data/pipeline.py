@@ -14,6 +14,7 @@ import logging
 import math
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.images)
 
+    def digest(self) -> int:
+        """The CRC-32 of all pixels and labels: it tells whether data have changed."""
+        found = zlib.crc32(self.images.data if self.images.size else b"")
+        return found if self.labels is None else zlib.crc32(self.labels.data, found)
+
 
 def resized(dataset: tf.data.Dataset, image_size: int, resize: str = "crop") -> tf.data.Dataset:
     """Bring every image of a dataset to image_size x image_size, antialiased bilinear.
@@ -60,8 +66,14 @@ def resized(dataset: tf.data.Dataset, image_size: int, resize: str = "crop") -> 
         image_size: side S in pixels.
         resize: ``"crop"`` scales the shorter side to S and cuts out the centre;
             ``"stretch"`` scales both sides to S.
+
+    Raises:
+        InputError: another ``resize``.
     """
     import tensorflow as tf
+
+    if resize not in RESIZES:
+        raise InputError(f"resize {resize!r}: choose one of {', '.join(RESIZES)}")
 
     def fit(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = element["image"]
@@ -125,6 +137,11 @@ def load(
             n += size
             bar.update(size)
     unreadable = passed_over(source, split, n, before)
+    if labels is not None and (missing := int((labels[:n] < 0).sum())):
+        raise InputError(
+            f"{source.name} {split}: {missing} of {n} images have no label beside others that "
+            "have one: choose another split"
+        )
     return Images(images[:n], labels[:n] if labels is not None else None, unreadable)
 
 
@@ -152,7 +169,8 @@ def passed_over(source: Source, split: str, read: int, before: int = 0) -> dict[
     Raises:
         InputError: no image was readable.
     """
-    new = dict(itertools.islice(source.unreadable.items(), before, None))
+    # Threads found them, in an order that is not always the same.
+    new = dict(sorted(itertools.islice(source.unreadable.items(), before, None)))
     if not read:
         which = "".join(f" ({path}: {reason})" for path, reason in itertools.islice(new.items(), 1))
         raise InputError(f"{source.name} has no readable image in its split {split!r}{which}")

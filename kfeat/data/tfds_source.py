@@ -19,7 +19,7 @@ import numpy as np
 
 from kfeat.data.binaries import ARCHIVES
 from kfeat.data.source import UNLABELLED, Source
-from kfeat.errors import InputError
+from kfeat.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -133,7 +133,7 @@ def prepared_source(name: str, folder: Path) -> Source:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:
         raise InputError(
-            f"{folder} is no data set that TFDS can read: {_first_line(error)}"
+            f"{folder} is no data set that TFDS can read: {first_line(error)}"
         ) from None
     return _from_builder(name, builder)
 
@@ -149,7 +149,7 @@ def fetched_source(name: str, data_dir: Path) -> Source:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:
-        raise InputError(f"TFDS cannot make {name!r}: {_first_line(error)}") from None
+        raise InputError(f"TFDS cannot make {name!r}: {first_line(error)}") from None
     _image_key(name, builder.info)
     own = f", or add your own copy: kfeat data add {name} PATH" if name in ARCHIVES else ""
     mend = f"give --data-dir where it is{own}"
@@ -160,7 +160,7 @@ def fetched_source(name: str, data_dir: Path) -> Source:
     except Exception as error:
         raise InputError(
             f"{name} is not prepared in {data_dir} and cannot be fetched "
-            f"({_first_line(error)}): {mend}"
+            f"({first_line(error)}): {mend}"
         ) from None
     return _from_builder(name, builder)
 
@@ -179,11 +179,6 @@ def _reach(urls: dict[str, Any], timeout: float = 10) -> None:
             failure = OSError(f"{host}: {getattr(error, 'reason', error)}")
     if hosts:
         raise failure
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
 
 
 def _spelt(split: str) -> str:
@@ -268,14 +263,13 @@ def _from_builder(name: str, builder: Any) -> Source:
             shuffle_files=False,
             read_config=tfds.ReadConfig(try_autocache=False),
         )
-        return (
-            dataset.take(limit or -1)
-            .enumerate()
-            .map(
-                functools.partial(example, split=split),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+        numbered, count = dataset.enumerate(), info.splits[own_names[split]].num_examples
+        if limit and info.disable_shuffling:  # the first of them might be all of one class
+            numbered = numbered.filter(lambda n, _: n * limit // count < (n + 1) * limit // count)
+        return numbered.take(limit or -1).map(
+            functools.partial(example, split=split),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
     labelled = frozenset(filter(has_labels, own_names))

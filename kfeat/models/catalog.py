@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 FEATURE_SIZE = 128
 """Length of the feature vector of every encoder here."""
+
+LARGEST = 4096
+"""The largest image side in pixels of any encoder here."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,13 @@ def find(name: str) -> Encoder:
 def check_image_size(name: str, image_size: int) -> None:
     """Raise `InputError` where the encoder cannot take square images of that side."""
     encoder = find(name)
-    if not isinstance(image_size, int):
+    if not isinstance(image_size, numbers.Integral):  # NumPy's integers are some
         raise InputError(f"image_size {image_size!r}: give a whole number of pixels")
-    if image_size < encoder.smallest or image_size % encoder.step:
+    if not encoder.smallest <= image_size <= LARGEST or image_size % encoder.step:
         multiples = f"a multiple of {encoder.step}, " if encoder.step > 1 else ""
         raise InputError(
             f"{name} cannot take images of {image_size} pixels: "
-            f"image_size must be {multiples}{encoder.smallest} or more"
+            f"image_size must be {multiples}from {encoder.smallest} to {LARGEST}"
         )
 
 
@@ -87,7 +91,7 @@ def build_graph(name: str, image_size: int) -> keras.Model:
     """
     check_image_size(name, image_size)
     module, function = find(name).builder.split(":")
-    return getattr(importlib.import_module(f"kfeat.models.{module}"), function)(image_size)
+    return getattr(importlib.import_module(f"kfeat.models.{module}"), function)(int(image_size))
 
 
 def build(name: str, image_size: int, weights: str | Path | None = None) -> keras.Model:

@@ -51,6 +51,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if not fusable:
             return super().call(inputs, training=training, mask=mask)
+        if training and not self.trainable and tf.config.list_physical_devices("GPU"):
+            # The kernel's gradient by moving statistics is not deterministic there.
+            return super().call(inputs, training=training)
         options: dict[str, Any] = {"epsilon": self.epsilon, "data_format": "NHWC"}
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if not (training and self.trainable):

@@ -15,9 +15,6 @@ from keras import layers
 
 from kfeat.models.layers import BatchNormalization, Conv2D, Rescaling
 
-STRIDE = 32
-"""Factor between the side of the image and that of the last feature map."""
-
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 """Of ImageNet's training images in [0, 1], as torchvision's weights expect them."""

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kfeat.errors import InputError, expand
+from kfeat.errors import InputError, expand, first_line
 
 if TYPE_CHECKING:
     import keras
@@ -143,7 +143,7 @@ def fetch(model: str) -> Path:
     except Exception as error:  # what it raises depends on its version and on the network
         raise InputError(
             f"the ImageNet weights of {model} are not in the cache and cannot be fetched "
-            f"({_reason(error)}): try again with a network, {mend}"
+            f"({first_line(error)}): try again with a network, {mend}"
         ) from None
     found = sha256(file)
     if found != pinned:
@@ -176,7 +176,7 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
             tensors = load_file(file)
         except Exception as error:  # a damaged file makes the loader stumble in any way
             raise InputError(
-                f"{file} cannot be read as safetensors ({_reason(error)}): get it again"
+                f"{file} cannot be read as safetensors ({first_line(error)}): get it again"
             ) from None
         import numpy as np
 
@@ -197,12 +197,17 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
-            f"{file} cannot be read as tensors alone ({_reason(error)}): get it again, or "
+            f"{file} cannot be read as tensors alone ({first_line(error)}): get it again, or "
             "convert it to .safetensors"
         ) from None
     if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
         raise InputError(f"{file} is no state dict of tensors: save model.state_dict() alone")
-    return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
+    try:
+        return {name: tensor.detach().float().numpy() for name, tensor in state.items()}
+    except (RuntimeError, TypeError) as error:  # sparse ones, or ones without values
+        raise InputError(
+            f"{file} holds other than plain tensors ({first_line(error)}): get it again"
+        ) from None
 
 
 def set_torchvision(encoder: keras.Model, tensors: Mapping[str, np.ndarray], origin: str) -> None:
@@ -282,7 +287,7 @@ def load_keras(path: Path) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file makes the loader stumble in any way
-        raise InputError(f"{path} cannot be loaded as a Keras model: {_reason(error)}") from None
+        raise InputError(f"{path} cannot be loaded as a Keras model: {first_line(error)}") from None
     if len(_tensors(model, "inputs")) != 1 or len(_tensors(model, "outputs")) != 1:
         raise InputError(
             f"{path} is no model of one input and one output: build it with keras.Model(images, "
@@ -303,8 +308,11 @@ def set_own(
         without: the names of layers that keep the weights that they have.
 
     Raises:
-        InputError: it is another model, or a layer's weights depend on the image size.
+        InputError: it is another model, a layer's weights depend on the image size, or they are
+            not finite numbers.
     """
+    import numpy as np
+
     if trained.name != encoder.name:
         raise InputError(f"{origin} is a {trained.name}: give weights of a {encoder.name}")
     given, wanted = (
@@ -317,6 +325,8 @@ def set_own(
         shapes = [[list(w.shape) for w in layers[name].weights] for layers in (given, wanted)]
         if shapes[0] != shapes[1]:
             problems.append(f"layer {name} has weights of {shapes[0]}, not {shapes[1]}")
+        elif not all(np.isfinite(weight).all() for weight in given[name].get_weights()):
+            problems.append(f"layer {name} has weights that are no finite numbers")
     side = encoder.inputs[0].shape[1]
     _raise(problems, origin, f"a {encoder.name} for images of {side} pixels")
     for name, layer in wanted.items():
@@ -334,7 +344,3 @@ def _raise(problems: list[str], origin: str, needed: str) -> None:
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"{origin} does not fit: {'; '.join(problems[:3])}{more}; give {needed}")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -16,7 +16,7 @@ import numpy as np
 
 from kfeat.data import pipeline
 from kfeat.data.source import Source
-from kfeat.errors import InputError, expand, nearest
+from kfeat.errors import InputError, expand, first_line, nearest
 from kfeat.models import catalog
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
@@ -161,11 +161,7 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
     wanted = resolve(precision)[0] if precision else None
     loaded = _keras(path, wanted) if path.suffix == ".keras" else _saved_model(path)
     shape, dtype = loaded.shape, loaded.dtype
-    numeric = dtype.is_floating or dtype.is_integer
-    if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not numeric:
-        raise InputError(
-            f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
-        )
+    export.check_images(path, shape, dtype)
     batch_size, image_size = shape[:2]
     if chosen == "openvino":
         try:
@@ -225,8 +221,7 @@ def _saved_model(path: Path) -> _Loaded:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # a damaged file makes the loader stumble in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be loaded as a SavedModel: {reason[:300]}") from None
+        raise InputError(f"{path} cannot be loaded as a SavedModel: {first_line(error)}") from None
     signatures = dict(loaded.signatures)
     if "serving_default" in signatures:
         signature = signatures["serving_default"]

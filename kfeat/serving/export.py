@@ -9,6 +9,8 @@ import os
 import platform
 import shutil
 import tempfile
+import uuid
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from kfeat.serving.folding import folded
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 log = logging.getLogger("kfeat")
 
@@ -87,28 +90,36 @@ def export(
         The folder of the version.
 
     Raises:
-        InputError: there is no encoder at ``path``, the name cannot be a folder's, no such
+        InputError: there is no encoder at ``path``, it does not turn images into vectors or has
+            nothing that could compute in this precision, the name cannot be a folder's, no such
             precision, or nothing can be written in ``home``.
     """
     path = expand(path)
-    file = path if path.suffix == ".keras" else path / "model.keras"
-    if not file.is_file():
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".keras":
         raise InputError(f"{path} is no complete run and no .keras file")
     import tensorflow as tf
 
     encoder = load_keras(file)
     name = encoder.name if name is None else name
-    if not name or name.startswith(".") or Path(name).name != name:
+    if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
     asked, (precision, why) = precision, resolve(precision)
     if asked == "auto":
         log.info("precision %s: %s", precision, why)
+    shape, vectors = encoder.inputs[0].shape, encoder.outputs[0].shape
+    check_images(path, shape, tf.as_dtype(encoder.inputs[0].dtype))
+    if len(vectors) != 2:
+        raise InputError(f"{path} returns {vectors}, not one vector an image [N, D]")
     lean = folded(encoder, precision)
+    if precision == "bfloat16" and precision not in {w.dtype for w in lean.weights}:
+        raise InputError(
+            f"{path} has no convolutions that could compute in bfloat16: export it in float32"
+        )
     weights = [
         [variable.numpy() for variable in variables]
         for variables in (lean.trainable_variables, lean.non_trainable_variables)
     ]
-    shape = encoder.inputs[0].shape
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -136,8 +147,7 @@ def export(
         before = manifest(newest[0])
         if all(before.get(key) == made_from[key] for key in made_from if key != "versions"):
             return newest[0]
-    temporary = root / f".new-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = root / f".new-{uuid.uuid4().hex}"
     module = tf.Module()
     module.serve = serve
     try:
@@ -154,6 +164,15 @@ def export(
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_images(path: Path, shape: Sequence[int | None], dtype: tf.DType) -> None:
+    """Raise `InputError` where what a model takes are not images."""
+    numeric = dtype.is_floating or dtype.is_integer
+    if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not numeric:
+        raise InputError(
+            f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
+        )
 
 
 def writable(home: str | Path | None) -> Path:
@@ -176,6 +195,7 @@ def writable(home: str | Path | None) -> Path:
 def manifest(folder: Path) -> dict:
     """What a SavedModel of kfeat's says it was made from; empty for anybody else's."""
     try:
-        return json.loads((folder / MANIFEST).read_text("utf-8"))
+        found = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import keras
 
 
+HALF = ("float16", "bfloat16")
+
+
 def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     """Copy a functional model, batch normalisation folded into the layers before it.
 
@@ -22,14 +25,20 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     integer-arithmetic-only inference", CVPR, arXiv 1712.05877, equation 14.
 
     Args:
-        model: a functional or sequential model; a layer that is used twice stays as it is.
+        model: a functional or sequential model; a layer that is used twice stays as it is. Models
+            within it, as of a backbone under a new head, are copied likewise, each by itself.
         precision: ``"float32"`` or ``"bfloat16"``. In bfloat16, weights included, is what lies
-            between the first and the last convolution; the normalisation of the images and
-            what reads features off the last maps are float32, whatever they were trained in.
+            between the first and the last convolution of a model; the normalisation of the images
+            and what reads features off the last maps are float32, whatever they were trained in.
 
     Returns:
         A model of the same inputs and types; the same outputs but for rounding.
     """
+    return _folded(model, precision, within=False)
+
+
+def _folded(model: keras.Model, precision: str, within: bool) -> keras.Model:
+    """As `folded`; what a model ``within`` another one takes is float32."""
     import keras
 
     if isinstance(model, keras.Sequential):
@@ -40,6 +49,8 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     low = _convolving(model, uses) if precision == "bfloat16" else set()
 
     def clone(layer: keras.Operation) -> keras.Operation:
+        if _is_graph(layer):
+            return _folded(layer, precision, within=True)
         config = layer.get_config()
         if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer, keras.layers.Layer):
             return type(layer).from_config(config)  # no weights, no type of its own
@@ -47,7 +58,7 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
             config["use_bias"] = True
         if layer.name in low:
             config["dtype"] = precision
-        elif layer.compute_dtype in ("float16", "bfloat16"):
+        elif layer.compute_dtype in HALF:
             config["dtype"] = "float32"
         config |= {key: "zeros" for key in config if key.endswith("_initializer")}  # in no time
         return type(layer).from_config(config)
@@ -55,9 +66,18 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         return args[0] if layer.name in dropped else layer(*args, **kwargs)
 
-    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    def take(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        dtype = "float32" if within and tensor.dtype in HALF else tensor.dtype
+        return keras.Input(batch_shape=tensor.shape, dtype=dtype)
+
+    copy = keras.models.clone_model(
+        model,
+        input_tensors=keras.tree.map_structure(take, model.input) if within else None,
+        clone_function=clone,
+        call_function=call,
+    )
     for layer in copy.layers:
-        if not layer.weights:  # an input, say, which may have got another name
+        if not layer.weights or _is_graph(layer):  # an input may have got another name
             continue
         original = model.get_layer(layer.name)
         if layer.name in after:
@@ -65,6 +85,15 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
         else:
             layer.set_weights(original.get_weights())
     return copy
+
+
+def _is_graph(layer: keras.Operation) -> bool:
+    """Whether a layer is a model that can be copied layer by layer."""
+    import keras
+
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and {"layers", "input_layers"} <= layer.get_config().keys()
+    )
 
 
 @dataclass

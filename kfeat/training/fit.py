@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
-from kfeat.errors import InputError, expand
+from kfeat.errors import InputError, expand, first_line
 from kfeat.files import write_text, written
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
@@ -78,7 +78,12 @@ def train(
     """
     from kfeat.serving import export
 
-    output = Path(output)
+    recipes.check(recipe)
+    output = expand(output)
+    try:
+        str(output).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{str(output)!r} is not UTF-8: choose another --output") from None
     if recipe.weights not in ("none", "imagenet") and not _begun(output):
         weights.locate(recipe.weights)
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
@@ -95,18 +100,31 @@ def train(
             f"{recipe.model} learns to tell classes apart, and {source.name} has only one: give "
             f"images of two or more, or choose an unsupervised model"
         )
-    export.writable(home)
+    exports = export.writable(home) / recipe.model
+    if exports.exists() and not exports.is_dir():
+        raise InputError(f"{exports} is a file where the export would go: move it away")
     precision, why = resolve(recipe.precision)
     recipe = dataclasses.replace(recipe, split=split, precision=precision)
     with _locked(output):
+        begun = (output / "recipe.toml").exists()
         finished = _open_run(output, recipe, resume)
         if finished:
             log.info("%s is complete already", output)
-            if not Path(finished["saved_model"]).exists():
-                finished["saved_model"] = str(export.export(output, home=home))
+            exported = Path(finished["saved_model"])
+            made_from = export.manifest(exported).get("weights_sha256")
+            if exported.parent != exports or made_from != finished.get("weights_sha256"):
+                exported = export.export(output / "model.keras", reuse=True, home=home)
+                finished["saved_model"] = str(exported)
                 write_text(output / "results.json", json.dumps(finished, indent=2) + "\n")
             return finished
-        return _train_and_export(recipe, source, output, home, f"precision {precision}: {why}")
+        try:
+            return _train_and_export(recipe, source, output, home, f"precision {precision}: {why}")
+        except InputError:
+            if not begun and not (output / "checkpoints").exists():  # nothing was learnt
+                for name in ("recipe.toml", "train.log"):
+                    (output / name).unlink(missing_ok=True)
+                shutil.rmtree(output / "cache", ignore_errors=True)
+            raise
 
 
 def _train_and_export(
@@ -124,14 +142,10 @@ def _train_and_export(
         results = _train(recipe, source, output)
         exported = export.export(output / "model.keras", reuse=True, home=home)
         results["saved_model"] = str(exported)
+        results["weights_sha256"] = export.manifest(exported)["weights_sha256"]
         log.info("exported to %s", exported)
         write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
         shutil.rmtree(output / "cache", ignore_errors=True)
-    except InputError:
-        if not (output / "checkpoints").exists():  # nothing was learnt
-            for file in output.iterdir():
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-        raise
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
@@ -186,20 +200,15 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     """Start a run in an empty folder, or check the one to resume; its results if complete."""
     toml = output / "recipe.toml"
     if not toml.exists():
-        if any(file.name != f".{toml.name}.new" for file in output.iterdir()):
+        if any(not file.match(f".*.{toml.name}") for file in output.iterdir()):  # killed at once
             raise InputError(f"{output} exists and is no run: choose another --output")
         if resume:
             log.info("%s: nothing to resume, starting anew", output)
-        try:
-            write_text(toml, recipes.to_toml(recipe))
-        except OSError as error:
-            raise InputError(
-                f"{output} cannot be written ({error.strerror}): choose another --output"
-            ) from None
+        write_text(toml, recipes.to_toml(recipe))
         return None
     if not resume:
         raise InputError(f"{output} is a run already: add --resume or choose another --output")
-    before = recipes.read(toml)
+    before = recipes.DEFAULTS | recipes.read(toml)
     now = dataclasses.asdict(recipe)
     changed = [k for k, v in now.items() if before.get(k) != v]
     if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights):
@@ -208,7 +217,8 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         key = changed[0]
         raise InputError(
             f"{output} cannot be resumed with another {key} "
-            f"({getattr(recipe, key)!r}; the run has {before.get(key)!r}): choose another --output"
+            f"({getattr(recipe, key)!r}; the run has {before.get(key)!r}): ask for the run's, or "
+            "choose another --output"
         )
     results = output / "results.json"
     return json.loads(results.read_text()) if results.exists() else None
@@ -245,6 +255,11 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
     )
     if not catalog.find(recipe.model).supervised:
         data.labels = None
+    elif data.labels is not None and len(np.unique(data.labels)) < 2:
+        raise InputError(
+            f"{recipe.model} learns to tell classes apart, and the {len(data)} readable images of "
+            f"{source.name} {recipe.split} are all of one: give images of two or more"
+        )
     shuffled = np.random.default_rng(recipe.seed).permutation(len(data))
     held_out = round(recipe.validation * len(data))
     if recipe.validation:
@@ -265,10 +280,18 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         steps,
     )
 
-    graph, model = compiled(recipe, len(source.class_names or ()), steps, pretrained)
-    checkpoints = Checkpoints(output, "val_loss" if held_out else "loss")
+    if recipe.warmup_epochs >= recipe.epochs:
+        log.warning(
+            "the learning rate rises to the end and does not get beyond %g: epochs is %d and "
+            "warmup_epochs %g, lower it",
+            recipe.learning_rate * recipe.epochs / recipe.warmup_epochs,
+            *(recipe.epochs, recipe.warmup_epochs),
+        )
+    classes = source.class_names if data.labels is not None else None
+    graph, model = compiled(recipe, len(classes or ()), steps, pretrained)
+    checkpoints = Checkpoints(output, "val_loss" if held_out else "loss", data, classes)
     checkpoints.weights = origin
-    first_epoch = checkpoints.restore(model, len(data))
+    first_epoch = checkpoints.restore(model)
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
     checkpoints.started = started - checkpoints.seconds
@@ -437,6 +460,9 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 class Checkpoints:
     """A run's checkpoints: the last whole epoch, and the best one.
 
+    ``data`` are the images of the run, and ``classes`` what they are called, None where it learns
+    without labels: a run goes on with the same ones only.
+
     ``weights`` says where the initial weights came from; ``history`` holds the figures of each
     epoch; ``started`` is when the run began on the clock of `time.perf_counter`, the ``seconds``
     of earlier processes counted in.
@@ -446,33 +472,45 @@ class Checkpoints:
     it, and written again to the same bits if the epoch has to be repeated.
     """
 
-    def __init__(self, output: Path, monitor: str) -> None:
+    def __init__(
+        self, output: Path, monitor: str, data: pipeline.Images, classes: Sequence[str] | None
+    ) -> None:
         self.folder = output / "checkpoints"
         self.csv = output / "history.csv"
         self.monitor = monitor
+        self.data = {"images": len(data), "classes": list(classes) if classes else None}
+        self.data["digest"] = data.digest()
         self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self.started = 0.0
 
-    def restore(self, model: keras.Model, images: int) -> int:
+    def restore(self, model: keras.Model) -> int:
         """Load the last whole epoch into ``model``; return how many epochs are done.
 
         Raises:
-            InputError: the run learnt from another number of images than there are now.
+            InputError: the run learnt from other images, or other classes, than there are now;
+                or the epoch is damaged.
         """
         self.folder.mkdir(exist_ok=True)
-        self.images = images
         done = sorted(self.folder.glob("epoch-*"))
         if not done:
             return 0
-        model.load_weights(done[-1] / "model.weights.h5")
-        state = json.loads((done[-1] / "state.json").read_text())
-        if state["images"] != images:
-            raise InputError(
-                f"{self.folder.parent} learnt from {state['images']} images and now finds "
-                f"{images}: bring the data back or start anew in another --output"
-            )
+        run, anew = self.folder.parent, "start anew in another --output"
+        try:
+            state = json.loads((done[-1] / "state.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{done[-1]} is damaged ({first_line(error)}): {anew}") from None
+        before, now = state["data"], self.data
+        if before != now:
+            what = next(key for key in now if before[key] != now[key])
+            said = {
+                "images": f"{before['images']} images and now finds {now['images']}",
+                "classes": f"the classes {before['classes']} and now finds {now['classes']}",
+                "digest": "other images, or images in another order, than it now finds",
+            }
+            raise InputError(f"{run} learnt from {said[what]}: bring the data back, or {anew}")
+        self._load(model, done[-1] / "model.weights.h5")
         self.history, self.seconds = state["history"], state["seconds"]
         self.weights = state["weights"]
         self.write_csv()
@@ -495,7 +533,7 @@ class Checkpoints:
                 shutil.copyfile(temporary / "model.weights.h5", unfinished)
         seconds = time.perf_counter() - self.started
         state = {
-            "images": self.images,
+            "data": self.data,
             "weights": self.weights,
             "seconds": seconds,
             "history": self.history,
@@ -521,8 +559,16 @@ class Checkpoints:
 
     def load_best(self, model: keras.Model) -> dict[str, float]:
         """Load the best epoch into ``model``; return its figures."""
-        model.load_weights(self.folder / "best.weights.h5")
+        self._load(model, self.folder / "best.weights.h5")
         return self.best()
+
+    def _load(self, model: keras.Model, file: Path) -> None:
+        try:
+            model.load_weights(file)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{file} is damaged ({first_line(error)}): start anew in another --output"
+            ) from None
 
     def callback(self, model: keras.Model) -> keras.callbacks.Callback:
         """A callback that saves ``model`` at the end of every epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -84,6 +85,11 @@ class Recipe:
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
+DEFAULTS = {
+    name: field.default
+    for name, field in FIELDS.items()
+    if field.default is not dataclasses.MISSING
+}
 _TYPES: dict[str, tuple[Any, str]] = {
     "str": (str, "a text"),
     "int": (int, "a whole number"),
@@ -166,7 +172,8 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
             raise InputError(f"{origin}: unknown key {key!r}{nearest(key, FIELDS) or '; ' + known}")
         expected, words = _TYPES[str(FIELDS[key].type)]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            with contextlib.suppress(OverflowError):  # then it is no number that could be meant
+                value = float(value)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise InputError(f"{origin}: {key} must be {words}, not {value!r}")
         if isinstance(value, str) and not _encodable(value):
@@ -229,7 +236,7 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
         InputError: unknown model, a file that cannot be used, a recipe of another model, or
             an image size that the model cannot take.
     """
-    encoder = catalog.find(model)
+    catalog.find(model)
     name = file or model
     values = find(name)
     if values.setdefault("model", model) != model:
@@ -246,6 +253,15 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
     if missing:
         raise InputError(f"recipe {name} lacks {', '.join(missing)}")
     recipe = Recipe(**values)
+    check(recipe)
+    return recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Raise `InputError` where a recipe's values are wrong, alone or together."""
+    checked(dataclasses.asdict(recipe), "recipe")
+    model = recipe.model
+    encoder = catalog.find(model)
     catalog.check_image_size(model, recipe.image_size)
     if recipe.shift >= recipe.image_size:
         raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
@@ -256,7 +272,6 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
     weights.check(recipe.weights, model)
     if recipe.label_smoothing and not encoder.supervised:
         raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
-    return recipe
 
 
 def to_toml(recipe: Recipe) -> str:

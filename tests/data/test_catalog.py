@@ -54,6 +54,8 @@ def prepared(tmp_path_factory):
         },
         label=label,
     )
+    sorted_by_class = [{"image": grey, "label": n // 8} for n in range(16)]
+    write("sorted", one, {"train": sorted_by_class}, label=label)
     for config in ("small", "large"):
         write("sizes", one, {"train": [{"image": grey}]}, config=config)
     write("words", None, {"train": [{"text": "no image"}]}, text=features.Text())
@@ -107,6 +109,14 @@ def test_splits_without_labels(prepared):
     assert set(next(iter(source.dataset("unlabelled")))) == {"id", "image"}
     assert default_split(source, labelled=False) == "unlabelled"
     assert default_split(source, labelled=True) == "train"
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5, 16, 20])
+def test_a_limit_takes_a_fair_sample_of_data_in_the_order_of_their_classes(prepared, limit):
+    source = open_source("sorted", data_dir=prepared)
+    labels = [e["label"] for e in source.dataset("train", limit).as_numpy_iterator()]
+    assert len(labels) == min(limit, 16) == source.count("train", limit)
+    assert abs(2 * sum(labels) - len(labels)) <= 1
 
 
 def test_data_without_images_are_refused(prepared):

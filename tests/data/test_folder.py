@@ -202,6 +202,8 @@ def test_unreadable_images_are_passed_over_and_named(damaged, rgb, recwarn, capf
     assert reasons["large.png"] == "10000x5001 is more than 50,000,000 pixels"
     assert "pixels" not in reasons["just_so.png"]
     assert "No such file" in reasons["nowhere.jpg"]
+    loaded = [pipeline.load(source, "unlabelled", 32).unreadable for _ in range(3)]
+    assert [list(found) for found in loaded] == [sorted(source.unreadable)] * 3
     assert not [w for w in recwarn if "pixels" in str(w.message)]
     assert "Warning" not in capfd.readouterr().err
 

@@ -162,6 +162,17 @@ def test_resize_agrees_with_pillow(resize, photographs):
     assert difference.mean() < 0.5 and difference.max() <= 3
 
 
+def test_a_label_that_is_missing_is_refused():
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="1 of 3 images have no label beside others"):
+        pipeline.load(source_of(images, np.array([0, 1, -1])), "train", 32)
+
+
+def test_another_way_to_resize_is_refused():
+    with pytest.raises(InputError, match="resize 'crp': choose one of crop, stretch"):
+        pipeline.load(source_of([np.zeros((32, 32, 3), np.uint8)]), "train", 32, resize="crp")
+
+
 def test_an_empty_split_is_refused():
     with pytest.raises(InputError, match="no readable image in its split 'train'"):
         pipeline.load(source_of([]), "train", 32)

@@ -21,7 +21,7 @@ SIZE = 64
 def moved(model):
     """A model whose weights and batch-norm statistics are those of no fresh one."""
     rng = np.random.default_rng(0)
-    for layer in model.layers:
+    for layer in all_layers(model):
         if isinstance(layer, layers.BatchNormalization):
             shapes = [w.shape for w in layer.get_weights()]
             values = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
@@ -163,6 +163,24 @@ def test_what_there_is_not_is_refused(images, tmp_path):
         export(path, home=path)
 
 
+def test_what_is_no_encoder_of_images_is_not_exported(tmp_path):
+    vectors, images = keras.Input((10,)), keras.Input((16, 16, 3))
+    patches = layers.Reshape((-1, 12))(images)
+    for name, model, said in (
+        ("vectors", keras.Model(vectors, layers.Dense(3)(vectors)), r"takes float32 \(None, 10\)"),
+        ("maps", keras.Model(images, layers.Conv2D(3, 3)(images)), "not one vector an image"),
+        (
+            "patches",
+            keras.Model(images, layers.GlobalAveragePooling1D()(layers.Dense(8)(patches))),
+            "no convolutions that could compute in bfloat16: export it in float32",
+        ),
+    ):
+        model.save(tmp_path / f"{name}.keras")
+        with pytest.raises(InputError, match=said):
+            export(tmp_path / f"{name}.keras", precision="bfloat16", home=tmp_path)
+    export(tmp_path / "patches.keras", home=tmp_path)
+
+
 def test_auto_is_the_precision_that_an_export_has(images, tmp_path):
     path = tmp_path / "mine.keras"
     build("cae3", 32).save(path)
@@ -207,6 +225,12 @@ def anybodys(kind):
         return keras.Sequential(
             [inputs, layers.Rescaling(1 / 255), convolution, normalisation, pool]
         )
+    if kind == "nested":
+        maps = normalisation(convolution(layers.Rescaling(1 / 255)(inputs)))
+        backbone = keras.Model(inputs, layers.Conv2D(5, 3)(maps), name="backbone")
+        images = keras.Input((16, 16, 3))
+        head = keras.Sequential([layers.Dense(4), layers.BatchNormalization(name="reduction")])
+        return keras.Model(images, head(pool(backbone(images))))
     if kind == "operations":
         x = convolution(inputs / 255.0)
         outputs = pool(keras.ops.relu(normalisation(x)))
@@ -221,7 +245,17 @@ def anybodys(kind):
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("kind", ["sequential", "operations", "operation beside", "dictionary"])
+KINDS = ["sequential", "operations", "operation beside", "dictionary", "nested"]
+
+
+def all_layers(model):
+    """The layers of a model, and of the models in it."""
+    for layer in model.layers:
+        yield layer
+        yield from all_layers(layer) if isinstance(layer, keras.Model) else ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_anybodys_models_are_folded_exported_and_run(tmp_path, images, kind, policy):
     keras.config.set_dtype_policy(policy)
@@ -233,10 +267,15 @@ def test_anybodys_models_are_folded_exported_and_run(tmp_path, images, kind, pol
     model.save(path)
     small = images[:, :16, :16]
     lean = folded(model)
-    names = {layer.name for layer in lean.layers}
+    names = {layer.name for layer in all_layers(lean)}
     assert ("normalisation" in names) == (kind == "operation beside")
-    assert {layer.compute_dtype for layer in lean.layers} == {"float32"}
-    exact = keras.models.clone_model(model, clone_function=in_float32)
+    assert "reduction" not in names
+    single = [layer for layer in all_layers(lean) if not isinstance(layer, keras.Model)]
+    assert {layer.compute_dtype for layer in single} == {"float32"}
+    low = folded(model, "bfloat16")
+    computed = {layer.name: layer.compute_dtype for layer in all_layers(low)}
+    assert computed["convolution"] == "bfloat16"
+    exact = anybodys(kind)  # in float32
     exact.set_weights(model.get_weights())
     (expected,) = keras.tree.flatten(exact(small.astype("float32"), training=False))
     for engine in ("tensorflow", "openvino"):
@@ -246,13 +285,6 @@ def test_anybodys_models_are_folded_exported_and_run(tmp_path, images, kind, pol
         agree(features(loaded, small), np.asarray(expected), "float32")
     exported = encoder.load(export(path, home=tmp_path), "tensorflow")
     agree(features(exported, small), np.asarray(expected), "float32")
-
-
-def in_float32(layer):
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.Layer) and not isinstance(layer, layers.InputLayer):
-        config["dtype"] = "float32"
-    return type(layer).from_config(config)
 
 
 def test_weights_live_until_openvino_has_read_them(tmp_path, images, monkeypatch):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import fcntl
 import json
 import os
@@ -127,7 +128,13 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
     again = train(wanted, run, resume=True, home=tmp_path / "elsewhere")
     assert again["saved_model"] == str(tmp_path / "elsewhere" / "saved_models" / "cae1" / "1")
     assert (run / "model.keras").stat().st_mtime_ns == stamp
-    with pytest.raises(InputError, match="cannot be resumed with another epochs"):
+    other = recipe("cae1", folder, epochs=1, seed=1)
+    assert train(other, tmp_path / "other", home=tmp_path)["saved_model"] == first["saved_model"]
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"saved_model": first["saved_model"]}))
+    again = train(wanted, run, resume=True, home=tmp_path)  # not what the other one exported
+    assert again["saved_model"] == str(tmp_path / "saved_models" / "cae1" / "2")
+    with pytest.raises(InputError, match=r"with another epochs \(2; the run has 1\): ask for"):
         train(recipe("cae1", folder, epochs=2), run, resume=True, home=tmp_path)
 
 
@@ -137,19 +144,77 @@ def test_resume_refuses_data_that_have_changed(folder, tmp_path):
     run, wanted = tmp_path / "run", recipe("cae1", data)
     train(wanted, run, home=tmp_path)
     (run / "results.json").unlink()
-    next((data / "train").glob("*/*.png")).unlink()
+    lost = next((data / "train").glob("*/*.png"))
+    there = lost.read_bytes()
+    lost.unlink()
     with pytest.raises(InputError, match="learnt from 80 images and now finds 79"):
         train(wanted, run, resume=True, home=tmp_path)
+    shutil.copyfile(next((data / "test").glob("*/*.png")), lost)
+    with pytest.raises(InputError, match="learnt from other images"):
+        train(wanted, run, resume=True, home=tmp_path)
+    lost.write_bytes(there)
+    (checkpoint,) = (run / "checkpoints").glob("epoch-*/model.weights.h5")
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:1000])
+    with pytest.raises(InputError, match=r"epoch-000002/model.weights.h5 is damaged \("):
+        train(wanted, run, resume=True, home=tmp_path)
+    checkpoint.write_bytes(whole)
+    assert train(wanted, run, resume=True, home=tmp_path)["best"]
+
+
+def test_resume_refuses_classes_that_have_changed(folder, tmp_path):
+    data = tmp_path / "data"
+    for name, number in (("a", 0), ("b", 1)):
+        shutil.copytree(sorted((folder / "train").iterdir())[number], data / "train" / name)
+    run, wanted = tmp_path / "run", recipe("resnet18", data, epochs=1)
+    train(wanted, run, home=tmp_path)
+    (run / "results.json").unlink()
+    (data / "train" / "a").rename(data / "train" / "z")
+    with pytest.raises(
+        InputError, match=r"learnt from the classes \['a', 'b'\] and now finds \['b"
+    ):
+        train(wanted, run, resume=True, home=tmp_path)
+
+
+def test_a_start_that_fails_takes_away_only_what_it_brought(folder, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    for name in ("a", "b"):
+        (data / name).mkdir(parents=True)
+        (data / name / "broken.png").write_text("no image")
+    wanted = recipe("resnet18", data, split="train")
+    with pytest.raises(InputError, match="has no readable image"):
+        train(wanted, run, home=tmp_path)
+    assert not run.exists()
+    run.mkdir()
+    (run / "recipe.toml").write_text(recipes.to_toml(wanted))
+    (run / "notes").mkdir()
+    (run / "notes" / "diary.txt").write_text("dear diary")
+    with pytest.raises(InputError, match="precision|has no readable image"):
+        train(wanted, run, resume=True, home=tmp_path)
+    assert (run / "notes" / "diary.txt").read_text() == "dear diary"
+    for n in range(4):
+        shutil.copyfile(next((folder / "train").glob("*/*.png")), data / "a" / f"{n}.png")
+    with pytest.raises(InputError, match="readable images of .* train are all of one"):
+        train(wanted, tmp_path / "other", home=tmp_path)
+
+
+def test_a_home_folder_is_meant_by_a_tilde(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train(recipe("cae1", folder, epochs=1), "~/run", home="~")
+    assert (tmp_path / "run" / "results.json").is_file()
+    assert (tmp_path / "saved_models" / "cae1" / "1").is_dir()
 
 
 def test_the_best_epoch_is_exported_not_the_last(folder, tmp_path):
     """A learning rate that grows ruins what the first epochs have learnt."""
+    from kfeat.data.pipeline import Images
     from kfeat.models import catalog
     from kfeat.training.fit import Checkpoints
 
     graph = catalog.build_graph("cae1", 32)
-    checkpoints = Checkpoints(tmp_path, "val_loss")
-    checkpoints.restore(graph, 1)
+    data = Images(np.zeros((1, 32, 32, 3), np.uint8), None, {})
+    checkpoints = Checkpoints(tmp_path, "val_loss", data, None)
+    checkpoints.restore(graph)
     kept = []
     for epoch, loss in enumerate([3.0, 1.0, 2.0]):
         graph.set_weights([np.full(w.shape, epoch + 1, w.dtype) for w in graph.get_weights()])
@@ -188,7 +253,7 @@ def test_a_run_has_one_writer(folder, tmp_path):
     with pytest.raises(InputError, match="is being trained by another process"):
         train(wanted, run, home=tmp_path)
     os.close(other)
-    (run / ".recipe.toml.new").write_text("killed at once")
+    (run / ".123.recipe.toml").write_text("killed at once")
     assert train(wanted, run, resume=True, home=tmp_path)["epochs"] == 1
 
 
@@ -233,6 +298,31 @@ def test_refuses_what_it_cannot_use(folder, tmp_path):
     shutil.copytree(unlabelled, tmp_path / "one" / "coffee")
     with pytest.raises(InputError, match="learns to tell classes apart, and .* has only one"):
         train(recipe("resnet18", tmp_path / "one"), tmp_path / "run", home=tmp_path)
+
+
+def test_refuses_a_recipe_that_nobody_checked(folder, tmp_path):
+    for wrong, said in (
+        ({"schedule": "cos"}, "schedule must be one of cosine, constant"),
+        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"shift": 99}, "shift must be less than image_size"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(
+                dataclasses.replace(recipe("cae1", folder), **wrong),
+                tmp_path / "run",
+                home=tmp_path,
+            )
+    (tmp_path / "saved_models").mkdir()
+    (tmp_path / "saved_models" / "cae1").touch()
+    with pytest.raises(InputError, match="saved_models/cae1 is a file where the export would go"):
+        train(recipe("cae1", folder), tmp_path / "run", home=tmp_path)
+
+
+def test_a_warm_up_without_an_end_is_said(folder, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="kfeat"):
+        wanted = recipe("cae1", folder, epochs=1, warmup_epochs=2, learning_rate=0.01)
+        train(wanted, tmp_path / "run", home=tmp_path)
+    assert "does not get beyond 0.005: epochs is 1 and warmup_epochs 2" in caplog.text
 
 
 def test_divergence_is_said(folder, tmp_path):

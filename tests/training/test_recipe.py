@@ -49,6 +49,7 @@ def test_another_data_set_drops_the_split_of_the_recipe():
         (["epochs=1.5"], "epochs must be a whole number, not 1.5"),
         (["epochs=true"], "epochs must be a whole number, not True"),
         (["learning_rate=true"], "learning_rate must be a number, not True"),
+        (["learning_rate=1" + 400 * "0"], "learning_rate must be a number, not 1000"),
         (["epochs=0"], "epochs must be 1 or more, not 0"),
         (["features=new"], "features must be one of keep, renew, not 'new'"),
         (["freeze_batch_norm=1"], "freeze_batch_norm must be true or false, not 1"),
