@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 
 
 def check_writable(path: Path) -> None:
     """Raise `InputError` where a file cannot lie at ``path``; cheap, so ask it before the work."""
+    expand(path)  # which refuses what no file can be called
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
+    unfinished = _unfinished(path)
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        unfinished.touch()
+        unfinished.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -30,14 +32,19 @@ def written(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    unfinished = _unfinished(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}.{path.name}")
 
 
 def write_text(path: Path, text: str) -> None:

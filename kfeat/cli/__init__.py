@@ -89,7 +89,7 @@ def commands(debug: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("kfeat")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
     if not debug:
         sys.meta_path.insert(0, QuietTensorFlow())  # type: ignore[arg-type]

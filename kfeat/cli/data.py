@@ -78,7 +78,8 @@ def show(
         click.echo(json.dumps(shown))
         return
     size = shown["image_size"]
-    click.echo(f"{shown['name']}: images of {f'{size[1]}x{size[0]}' if size else 'many sizes'}")
+    known = f"{size[1]}x{size[0]}" if size else "any size"
+    click.echo(f"{shown['name']}: images of {known}")
     for split_name, facts in shown["splits"].items():
         labels = "labelled" if facts["labelled"] else "no labels"
         click.echo(f"  {split_name:12} {facts['images']:>11,}  {labels}")

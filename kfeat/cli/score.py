@@ -19,7 +19,10 @@ SEARCHES = ("exact", "faiss")  # as in kfeat.scoring.neighbours, which imports s
 SHARED = (
     click.option("--test", metavar="D", help="Data set to test on."),
     click.option("--train", metavar="D", help="Data set that KNN learns from.  [default: --test]"),
-    click.option("--test-split", help="[default: test]"),
+    click.option(
+        "--test-split",
+        help="[default: test, validation, the labelled one, or all]",
+    ),
     click.option("--train-split", help="[default: train]"),
     click.option("--features", metavar="FILE.npz", help="Take these features, not a model."),
     click.option("--train-features", metavar="FILE.npz", help="Features that KNN learns from."),

@@ -115,7 +115,8 @@ def load(
         cache_dir: the folder for it; None for the system's folder for temporary files.
 
     Raises:
-        InputError: no such split, or no image in it that can be read.
+        InputError: no such split, no image in it that can be read, or one without a label
+            beside others that have one.
     """
     dataset, count = source.dataset(split, limit), source.count(split, limit)
     shape = (count, image_size, image_size, 3)
@@ -137,11 +138,8 @@ def load(
             n += size
             bar.update(size)
     unreadable = passed_over(source, split, n, before)
-    if labels is not None and (missing := int((labels[:n] < 0).sum())):
-        raise InputError(
-            f"{source.name} {split}: {missing} of {n} images have no label beside others that "
-            "have one: choose another split"
-        )
+    if labels is not None:
+        check_labels(labels[:n], source, split)
     return Images(images[:n], labels[:n] if labels is not None else None, unreadable)
 
 
@@ -177,6 +175,15 @@ def passed_over(source: Source, split: str, read: int, before: int = 0) -> dict[
     for path, reason in new.items():
         log.warning("passed over %s: %s", path, reason)
     return new
+
+
+def check_labels(labels: np.ndarray, source: Source, split: str) -> None:
+    """Raise `InputError` where images of a labelled split, int64 [N], have the label -1: none."""
+    if missing := int((labels < 0).sum()):
+        raise InputError(
+            f"{source.name} {split}: {missing} of {len(labels)} images have no label beside others "
+            "that have one: choose another split"
+        )
 
 
 def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndarray]]:

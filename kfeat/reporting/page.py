@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -179,9 +180,8 @@ def study_row(model: str) -> dict[str, Any] | None:
     (0.297, None)
     """
     rows = {name: row for table in published.tables().values() for name, row in table.items()}
-    *_, last = Path(model).parts
-    if last.isdecimal():
-        last = Path(model).parent.name
+    path = Path(os.path.abspath(model))  # "." and "1" are names too
+    last = path.parent.name if path.name.isdecimal() else path.name
     name = published.ENCODERS.get(last, last)
     return {"name": name, **rows[name]} if name in rows else None
 

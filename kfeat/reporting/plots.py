@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from kfeat.errors import InputError
 from kfeat.files import check_writable, written
 from kfeat.reporting.page import PALETTE
+from kfeat.reporting.table import on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,6 +162,7 @@ def plot_rows(
 
 
 def _short(name: str, length: int = 30) -> str:
+    name = on_one_line(name)  # a folder may be called anything
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
@@ -176,5 +179,6 @@ def _figure(width: float, height: float, title: str, path: Path) -> Iterator[Axe
         axes = figure.add_subplot()
         axes.set_title(_short(title, 120), fontsize=10, loc="left")
         yield axes
-        with written(path) as unfinished:
+        with written(path) as unfinished, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not
             figure.savefig(unfinished, format=kind, metadata=metadata, bbox_inches="tight")

@@ -89,7 +89,7 @@ def _measured(row: dict[str, Any], metric: str) -> str:
         return "failed"
     value = row["metrics"][metric]
     text = f"{value:.4f}"
-    if row["std"]:
+    if row["std"] and row["std"][metric] is not None:
         text += f" ± {row['std'][metric]:.4f}"
     low, high = row["intervals"][metric]
     text += f" [{low:.4f}, {high:.4f}]"

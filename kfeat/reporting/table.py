@@ -86,7 +86,7 @@ def _confusions(result: dict[str, Any]) -> list[str]:
 
 def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     """Pad the columns to equal widths, the first ``left`` of them on the right."""
-    rows = [tuple(_on_one_line(cell) for cell in row) for row in rows]
+    rows = [tuple(on_one_line(cell) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -96,7 +96,7 @@ def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     return lines
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A text, which may name any file, without line ends and what a terminal takes for orders."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from kfeat.errors import InputError
 from kfeat.scoring.metrics import as_labels, check_comparable
+from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
 
@@ -69,6 +70,7 @@ def linear_probe(
             f"train labels: {len(classes)} classes, the smallest of {sizes.min()} samples: "
             "a linear probe needs two or more of both"
         )
+    train_features, test_features = scaled(train_features, test_features)
     scaler = StandardScaler().fit(train_features)
     train, rotation = scaler.transform(train_features), None
     if train.shape[1] > len(train):

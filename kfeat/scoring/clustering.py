@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from kfeat.errors import InputError
+from kfeat.scoring.scale import scaled
+
+log = logging.getLogger("kfeat")
 
 
 def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndarray:
@@ -22,7 +29,7 @@ def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndar
 
     Returns:
         int32 [N], the cluster of each sample, 0 .. k - 1. Where fewer than k samples are
-        distinct, some clusters are empty, and scikit-learn warns of it.
+        distinct, some clusters are empty, which is logged.
 
     Raises:
         InputError: k is below 1 or above N.
@@ -36,5 +43,10 @@ def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndar
     # Each thread adds its share to the centres as it finishes. The sum of two shares does not
     # depend on their order; with more, rounding would differ from run to run. The products of
     # the starts are too small for threads: on a busy machine they mostly wait for each other.
-    with threadpool_limits({"openmp": 2, "blas": 1}):
-        return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(features).labels_
+    with threadpool_limits({"openmp": 2, "blas": 1}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # that samples are equal
+        made = KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(*scaled(features))
+    found = len(np.unique(made.labels_))
+    if found < k:
+        log.warning("k-means: %d of %d clusters are empty, since samples are equal", k - found, k)
+    return made.labels_

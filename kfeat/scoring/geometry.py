@@ -16,6 +16,7 @@ from kfeat.errors import InputError
 from kfeat.progress import progress
 from kfeat.scoring.metrics import as_labels
 from kfeat.scoring.neighbours import unit_rows
+from kfeat.scoring.scale import scaled
 
 # Values in one block of float64: 32 MiB.
 BLOCK = 2**22
@@ -118,6 +119,7 @@ def effective_rank(features: np.ndarray) -> float:
     >>> effective_rank(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     2.0
     """
+    (features,) = scaled(features)
     count, dim = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     largest = max(abs(float(features.max())), abs(float(features.min()))) or 1.0
@@ -168,7 +170,7 @@ def silhouette(features: np.ndarray, labels: ArrayLike) -> float | None:
     if not 2 <= len(classes) < len(features):
         return None
     with sklearn.config_context(working_memory=64):
-        return float(silhouette_score(features, numbers))
+        return float(silhouette_score(*scaled(features), numbers))
 
 
 def _classes(features: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ to have their mean at the figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def clustering_intervals(
 
     Returns:
         For each metric of `kfeat.scoring.metrics.clustering_metrics`, its lower and upper end,
-        at most 1.
+        within the metric's range, and with the metric itself between them.
 
     Raises:
         InputError: labels that `kfeat.scoring.metrics.contingency` refuses, or another argument
@@ -69,7 +70,7 @@ def clustering_intervals(
     ]
     figures = metrics_of(table)
     return {
-        name: _around(figures[name], np.array([value[name] for value in values]), level)
+        name: _around(name, figures[name], np.array([value[name] for value in values]), level)
         for name in figures
     }
 
@@ -102,14 +103,27 @@ def mean_interval(
     return _percentiles(np.array(means), level)
 
 
-def moved(interval: Sequence[float], by: float, ceiling: float = 1.0) -> tuple[float, float]:
-    """An interval as wide, for another figure: up by so much, but to the ceiling at most.
+def moved(
+    interval: Sequence[float], by: float, limits: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """An interval as wide, for another figure: up by so much, but within the limits.
 
     The figure that is shown is often a mean, over runs of k-means or over trainings, and the
     interval one of them's.
     """
-    low, high = interval
-    return low + by, min(high + by, ceiling)
+    low, high = (min(max(end + by, limits[0]), limits[1]) for end in interval)
+    return low, high
+
+
+def limits_of(metric: str) -> tuple[float, float]:
+    """Between which numbers a metric of the scorecard, or of reconstructions, lies."""
+    others = {
+        "ari": (-0.5, 1.0),
+        "ssim": (-1.0, 1.0),
+        "mse": (0.0, math.inf),
+        "psnr": (-math.inf, math.inf),
+    }
+    return others.get(metric, (0.0, 1.0))
 
 
 def accuracy_interval(
@@ -157,8 +171,10 @@ def _redrawn(table: Contingency, counts: np.ndarray) -> Contingency:
     )
 
 
-def _around(figure: float, values: np.ndarray, level: float) -> tuple[float, float]:
-    return moved(_percentiles(values, level), figure - float(values.mean()))
+def _around(name: str, figure: float, values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = moved(_percentiles(values, level), figure - float(values.mean()), limits_of(name))
+    # Few samples may be drawn without one of two classes, which makes another figure of most.
+    return min(low, figure), max(high, figure)
 
 
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:

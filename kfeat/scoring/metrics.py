@@ -74,7 +74,9 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> np.ndarray:
             array = np.asarray(values, dtype=str)
         elif all(isinstance(value, int) for value in values):
             array = np.asarray(values)
-    if array.dtype.kind not in "biuUS":
+    if array.dtype.kind == "S":
+        array = np.strings.decode(array, "utf-8", "backslashreplace")
+    if array.dtype.kind not in "biuU":
         raise InputError(f"{name}: of type {kind}: give integers, booleans or strings")
     return array
 

@@ -88,7 +88,9 @@ def nearest(
     scale = 2.0 ** np.frexp(largest)[1]
     middle = np.zeros(dim)
     if metric == "euclidean":
-        middle = bank.mean(axis=0, dtype=np.float64) / scale
+        # A sum of the largest numbers overflows unless a copy is divided first.
+        middle = (bank / scale if scale > 1e280 else bank).mean(axis=0, dtype=np.float64)
+        middle /= 1 if scale > 1e280 else scale
     columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
     rows = max(16, min(QUERIES, QUERY_VALUES // dim))
     found = np.full((len(queries), k), samples), np.full((len(queries), k), np.inf)

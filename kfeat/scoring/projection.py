@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from kfeat.errors import InputError
+from kfeat.scoring.scale import scaled
 
 PROJECTIONS = ("umap", "tsne")
 
@@ -51,13 +52,15 @@ def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.nda
         raise InputError(f"map {method!r}: choose one of {', '.join(PROJECTIONS)}")
     if count < 4:
         raise InputError(f"a map of {count} images: give 4 or more")
+    (features,) = scaled(features)
     if features.shape[1] > _DIM < count:
         features = PCA(_DIM, svd_solver="randomized", random_state=seed).fit_transform(features)
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        # Its start divides by the spread along the first principal component.
-        start = "pca" if np.ptp(features, axis=0).any() else "random"
+        # Its start takes two principal components, and divides by the spread along the first.
+        wide = features.shape[1] > 1 and np.ptp(features, axis=0).any()
+        start = "pca" if wide else "random"
         plane = TSNE(perplexity=min(30, (count - 1) / 3), init=start, random_state=seed)
     else:
         from umap import UMAP

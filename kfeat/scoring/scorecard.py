@@ -16,10 +16,11 @@ from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
-from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, moved
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, limits_of, moved
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import check_search, knn_predict
 from kfeat.scoring.retrieval import mean_average_precision
+from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
 
@@ -133,6 +134,11 @@ def score(
         if labels is not None:
             check_comparable(train_classes, labels, "train labels", "test labels")
 
+    if train is None:
+        (test,) = scaled(test)
+    else:
+        test, train = scaled(test, train)
+
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
     classification: dict[str, Any] = {"k": neighbours, "accuracy": None}
     classes = None
@@ -167,7 +173,7 @@ def score(
     if ranges and labels is not None:
         found = clustering_intervals(labels, runs[0], seed=seed)
         ranges["clustering"] = {
-            name: list(moved(ends, clustering[name] - metrics[0][name]))
+            name: list(moved(ends, clustering[name] - metrics[0][name], limits_of(name)))
             for name, ends in found.items()
         }
 
@@ -280,6 +286,8 @@ def score_features(
     tested = load_features(test, limit)
     fitted = load_features(train, limit) if train else None
     if fitted:
+        if fitted.labels is None:
+            raise InputError(f"{train}: no array 'labels': KNN learns from labelled features")
         _check_together(tested, fitted, str(test), str(train))
     card = score(
         tested.features,
@@ -295,7 +303,7 @@ def score_features(
     )
     if card["classes"]:
         card["classes"]["names"] = tested.names(card["classes"]["labels"])
-    say_what_is_missing(tested.labels is not None, fitted is not None)
+    say_what_is_missing(tested.labels is not None, fitted is not None, "--train-features")
     model = tested.manifest.get("model")
     return {
         "model": None if model is None else str(model),
@@ -326,9 +334,9 @@ def _check_together(test: Features, train: Features, test_path: str, train_path:
         )
 
 
-def say_what_is_missing(has_labels: bool, has_train: bool) -> None:
-    """Log which part of the scorecard stays empty, and why."""
+def say_what_is_missing(has_labels: bool, has_train: bool, option: str = "--train") -> None:
+    """Log which part of the scorecard stays empty, why, and the option that would fill it."""
     if not has_labels:
         log.info("no labels to test against: clusters are counted, nothing is compared")
     elif not has_train:
-        log.info("no labelled train images: KNN accuracy is left out (--train gives them)")
+        log.info("no labelled train images: KNN accuracy is left out (%s gives them)", option)

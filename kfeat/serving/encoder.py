@@ -317,7 +317,8 @@ def embed_split(
         adds what it is.
 
     Raises:
-        InputError: no such split, or no image in it that can be read.
+        InputError: no such split, no image in it that can be read, or one without a label
+            beside others that have one.
     """
     import tensorflow as tf
 
@@ -363,6 +364,7 @@ def embed_split(
         "precision": encoder.precision,
         "versions": export.software(),
     }
-    return Features(
-        features[: len(ids)], np.concatenate(labels) if labels else None, np.array(ids), manifest
-    )
+    found = np.concatenate(labels) if labels else None
+    if found is not None:
+        pipeline.check_labels(found, source, split)
+    return Features(features[: len(ids)], found, np.array(ids), manifest)

@@ -6,11 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfeat.data.source import UNLABELLED
 from kfeat.errors import InputError, expand
+from kfeat.models.catalog import LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +78,8 @@ def score(
         all: also compute the slow metrics, and look for test images in the train split.
         limit: at most so many test images, and at most so many train images.
         image_size: side of the images in pixels, for the baselines and encoders that take
-            any; None for the data's own, where all its images share one, else 32.
+            any; None for the data's own, where it is known beforehand (that of a folder of files
+            is not), else 32.
         resize: ``"crop"`` or ``"stretch"``; see `kfeat.data.pipeline.resized`.
         engine: what runs the encoder: ``"tensorflow"``, ``"openvino"``, or ``"auto"`` for the
             fastest that is installed.
@@ -262,49 +265,32 @@ def evaluate(
         InputError: as `score`.
     """
     from kfeat.data import leaks
-    from kfeat.data.catalog import open_source
     from kfeat.scoring import scorecard
     from kfeat.scoring.baselines import fit_pca
     from kfeat.scoring.features import save_features as save
     from kfeat.serving import encoder
 
     scorecard.check_options(k, neighbours, seed, repeats, search)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: give 1 or more")
+    if image_size is not None and not 1 <= image_size <= LARGEST:
+        raise InputError(f"image_size {image_size}: give from 1 to {LARGEST} pixels")
     path = None if model in encoder.BASELINES else encoder.locate(model, home)
-    test_source = open_source(test, data_dir=data_dir, strict=strict)
-    train_source = (
-        test_source
-        if train in (None, test)
-        else open_source(train, data_dir=data_dir, strict=strict)
+    chosen = choose_splits(
+        test,
+        train,
+        test_split,
+        train_split,
+        labelled=model != "pca128",
+        k=k,
+        neighbours=neighbours,
+        limit=limit,
+        needs=needs,
+        data_dir=data_dir,
+        strict=strict,
     )
-    test_split = _test_split(test_source, test_split)
-    train_split = _train_split(
-        train_source, train_split, test_source, test_split, labelled=model != "pca128"
-    )
-    classify = (
-        train_split is not None
-        and train_split in train_source.labelled
-        and test_split in test_source.labelled
-    )
-    count = test_source.count(test_split, limit)
-    if "map" in needs and count < 4:
-        raise InputError(f"a map of {count} images: give 4 test images or more")
-    if {"labels", "classes"} & {*needs} and test_split not in test_source.labelled:
-        raise InputError(f"{test_source.name} {test_split} has no labels to test against")
-    if "classes" in needs and not classify:
-        raise InputError(
-            f"{train_source.name} has no labelled train images for KNN to learn from: give --train"
-        )
-    if k > count:
-        raise InputError(f"k {k}: more clusters than the {count} test images: lower k")
-    if train_split and classify:
-        if neighbours > train_source.count(train_split, limit):
-            count = train_source.count(train_split, limit)
-            raise InputError(f"neighbours {neighbours}: more than the {count} train images")
-        if train_source.class_names != test_source.class_names:
-            raise InputError(
-                f"{train_source.name} and {test_source.name} have different classes: "
-                "give a --train data set with the classes of the test"
-            )
+    test_source, test_split = chosen.test
+    classify = chosen.classify
     folder = _folder(save_features) if save_features else None
     scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
 
@@ -315,10 +301,12 @@ def evaluate(
     image_size = loaded.image_size or image_size or _common_size(test_source)
     if image_size is None and path:
         raise InputError(f"{model} takes images of any size: give --image-size")
-    image_size = image_size or BASELINE_IMAGE_SIZE
-    splits = {"test": (test_source, test_split)}
-    if train_split:
-        splits["train"] = (train_source, train_split)
+    if image_size is None:
+        image_size = BASELINE_IMAGE_SIZE
+        log.info("%s of images of %d pixels (--image-size takes others)", model, image_size)
+    splits = {"test": chosen.test}
+    if chosen.train:
+        splits["train"] = chosen.train
     features: dict[str, Features] = {}
     hashes: dict[str, list[np.ndarray]] = {"test": [], "train": []}
     for name, split in splits.items():
@@ -378,7 +366,7 @@ def evaluate(
         "image_size": image_size,
         **card,
         "leaks": found,
-        "unreadable": test_source.unreadable | train_source.unreadable,
+        "unreadable": test_source.unreadable | (chosen.train[0].unreadable if chosen.train else {}),
         "seconds": {"features": seconds, **card["seconds"]},
     }
     return result, features
@@ -409,6 +397,81 @@ def _leaks(
             for a, b, bits in found[:10]
         ],
     }
+
+
+@dataclass
+class Splits:
+    """What is scored, and what is fitted to: each a source and a split of it.
+
+    ``classify`` says whether both have labels, so that KNN can be tested.
+    """
+
+    test: tuple[Source, str]
+    train: tuple[Source, str] | None
+    classify: bool
+
+
+def choose_splits(
+    test: str,
+    train: str | None = None,
+    test_split: str | None = None,
+    train_split: str | None = None,
+    *,
+    labelled: bool = True,
+    k: int,
+    neighbours: int,
+    limit: int | None = None,
+    needs: Collection[str] = (),
+    data_dir: str | Path | None = None,
+    strict: bool = False,
+) -> Splits:
+    """Open the data of a score, and check that they will do.
+
+    Takes the options of `score` and `evaluate`; ``labelled`` says whether what is fitted needs
+    labels.
+
+    Raises:
+        InputError: as `score`.
+    """
+    from kfeat.data.catalog import open_source
+
+    test_source = open_source(test, data_dir=data_dir, strict=strict)
+    train_source = (
+        test_source
+        if train in (None, test)
+        else open_source(train, data_dir=data_dir, strict=strict)
+    )
+    test_split = _test_split(test_source, test_split)
+    train_split = _train_split(
+        train_source, train_split, test_source, test_split, labelled=labelled
+    )
+    classify = (
+        train_split is not None
+        and train_split in train_source.labelled
+        and test_split in test_source.labelled
+    )
+    count = test_source.count(test_split, limit)
+    if "map" in needs and count < 4:
+        raise InputError(f"a map of {count} images: give 4 test images or more")
+    if {"labels", "classes"} & {*needs} and test_split not in test_source.labelled:
+        raise InputError(f"{test_source.name} {test_split} has no labels to test against")
+    if "classes" in needs and not classify:
+        raise InputError(
+            f"{train_source.name} has no labelled train images for KNN to learn from: give --train"
+        )
+    if k > count:
+        raise InputError(f"k {k}: more clusters than the {count} test images: lower k")
+    if train_split and classify:
+        if neighbours > train_source.count(train_split, limit):
+            count = train_source.count(train_split, limit)
+            raise InputError(f"neighbours {neighbours}: more than the {count} train images")
+        if train_source.class_names != test_source.class_names:
+            raise InputError(
+                f"{train_source.name} and {test_source.name} have different classes: "
+                "give a --train data set with the classes of the test"
+            )
+    train_part = (train_source, train_split) if train_split else None
+    return Splits((test_source, test_split), train_part, classify)
 
 
 def _test_split(source: Source, split: str | None) -> str:

@@ -73,7 +73,7 @@ def plot_features(
     colour: str | None = None,
     **options: Any,
 ) -> None:
-    """Draw one figure of features that anybody made, without TensorFlow.
+    """Draw one figure of features that anybody made, without an encoder.
 
     Args:
         what: ``"map"`` or ``"confusion"``, as `plot`; the others need images.

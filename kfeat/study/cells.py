@@ -17,7 +17,7 @@ from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.files import write_text
-from kfeat.models import catalog
+from kfeat.models import catalog, weights
 from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
 
@@ -48,6 +48,18 @@ class Cells:
         self.failed: dict[str, str] = {}
         self.minutes: dict[str, float] = {}
         self._sources: dict[str, Source] = {}
+
+    def check(self) -> None:
+        """Raise `InputError` where the profile's test data cannot be scored on, before all work."""
+        from kfeat.serving.evaluate import choose_splits
+
+        choose_splits(
+            self.profile.test,
+            k=CLUSTERS,
+            neighbours=NEIGHBOURS,
+            needs=("classes",),
+            data_dir=self.data_dir,
+        )
 
     def entry(self, table: str, name: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
         """The score that stands in a row of a table, or the reason why there is none.
@@ -95,6 +107,8 @@ class Cells:
         recipe = self.profile.recipe(training, seed)
         parent = self.profile.parent(training)
         begins: Any = recipe.weights
+        if not parent and begins not in ("none", "imagenet"):
+            begins = weights.sha256(weights.locate(begins))
         if parent:
             try:
                 start = self.trained(parent, seed)
@@ -156,13 +170,14 @@ class Cells:
         from kfeat.serving.evaluate import BASELINE_IMAGE_SIZE
 
         size = BASELINE_IMAGE_SIZE
-        depends = {"image_size": size, **self._measured_on()}
+        seed = self.profile.seeds[0]
+        depends = {"image_size": size, "seed": seed, **self._measured_on()}
         folder = self.folder / "scores" / f"{name}-{_digest(depends)}"
 
         def make() -> dict[str, Any]:
             log.info("scoring %s at %d pixels, a baseline", name, size)
             folder.mkdir(parents=True, exist_ok=True)
-            return self._evaluate(name, self.profile.seeds[0], image_size=size)
+            return self._evaluate(name, seed, image_size=size)
 
         return _kept(folder / "score.json", make)
 

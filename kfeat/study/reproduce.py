@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import platform
 import statistics
@@ -14,7 +13,7 @@ from typing import Any
 
 from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
-from kfeat.scoring.intervals import moved
+from kfeat.scoring.intervals import limits_of, moved
 from kfeat.study import published
 from kfeat.study.cells import Cells
 from kfeat.study.figures import FIGURES, POINTS, plane_of, planes, reconstructions
@@ -55,7 +54,8 @@ def reproduce(
         and of this ``command``; ``report``: the page's name, or None; ``output``.
 
     Raises:
-        InputError: the folder cannot be written, or the test data not be opened.
+        InputError: the folder cannot be written, or the test data cannot be opened, have no
+            labels, or are too few.
     """
     from kfeat.files import check_writable
     from kfeat.reporting.study import write_findings, write_index, write_table
@@ -69,7 +69,7 @@ def reproduce(
         raise InputError(f"{output} cannot be written: {error.strerror}") from None
     check_writable(output / "README.md")
     cells = Cells(profile, output, data_dir)
-    cells.source(profile.test)
+    cells.check()
     figures = published.tables()
     made = {
         table: [row(cells, table, name, figures[table][name]) for name in figures[table]]
@@ -228,9 +228,7 @@ def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
     first = scores[0]["metrics"] | (scores[0]["reconstruction"] or {})
     means = entry["metrics"] | entry.get("reconstruction", {})
     entry["intervals"] = {
-        name: list(
-            moved(ends, means[name] - first[name], 1.0 if name in entry["metrics"] else math.inf)
-        )
+        name: list(moved(ends, means[name] - first[name], limits_of(name)))
         for name, ends in scores[0]["intervals"].items()
     }
     return entry
@@ -267,9 +265,11 @@ def _compared(
             for metric in published.METRICS
         }
         for part in ("metrics", "std", "intervals"):
-            if there[0][part]:
-                entry[part] = {metric: row[part][metric] for metric, row in of.items()}
-        entry["seeds"] = there[0]["seeds"]
+            if any(row[part] for row in of.values()):  # std: of one seed there is none
+                entry[part] = {
+                    metric: row[part] and row[part][metric] for metric, row in of.items()
+                }
+        entry["seeds"] = sorted({seed for row in of.values() for seed in row["seeds"]})
     return entry
 
 

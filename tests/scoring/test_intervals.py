@@ -72,6 +72,17 @@ def test_a_mean_of_measured_values_agrees_with_the_normal_approximation():
     assert high == pytest.approx(values.mean() + spread, abs=spread / 8)
 
 
+@pytest.mark.parametrize("count", [2, 5, 100])
+def test_intervals_hold_the_figure_and_stay_in_the_range_of_the_metric(count):
+    rng = np.random.default_rng(count)
+    for seed in range(5):
+        classes, clusters = rng.integers(0, 2, (2, count))
+        figures = clustering_metrics(classes, clusters)
+        found = clustering_intervals(classes, clusters, replicates=200, seed=seed)
+        for name, (low, high) in found.items():
+            assert (-0.5 if name == "ari" else 0) <= low <= figures[name] <= high <= 1, name
+
+
 def test_many_cells_take_little_memory():
     rng = np.random.default_rng(0)
     classes, clusters = rng.integers(0, 300, (2, 40_000))  # most samples in a cell of their own

@@ -150,6 +150,11 @@ def test_labels_of_any_kind_give_the_same_partition(dtype: str) -> None:
     assert clustering_metrics(labels, labels[::-1]) == pytest.approx(expected, abs=1e-12)
 
 
+def test_bytes_are_texts() -> None:
+    labels = np.array([b"a", b"caf\xc3\xa9", b"\xff"])
+    assert metrics.as_labels(labels).tolist() == ["a", "caf\u00e9", "\\xff"]
+
+
 def test_labels_at_the_ends_of_their_type() -> None:
     for dtype, labels in [
         (np.int8, [-128, 127, -128]),

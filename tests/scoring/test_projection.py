@@ -37,6 +37,21 @@ def test_features_that_are_all_the_same_have_a_map_too(method, value):
     assert plane.shape == (40, 2) and np.isfinite(plane).all()
 
 
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+@pytest.mark.parametrize("factor", [1e-30, 1e20, 1e300])
+def test_very_small_and_very_large_features_have_a_map(method, factor):
+    features = np.random.default_rng(0).normal(size=(40, 3))
+    features[20:] += 20
+    plane = project(features * factor, method)
+    centres = plane[:20].mean(axis=0), plane[20:].mean(axis=0)
+    distances = [np.linalg.norm(plane - centre, axis=1) for centre in centres]
+    np.testing.assert_array_equal(distances[0] < distances[1], np.arange(40) < 20)
+
+
+def test_features_of_one_dimension_have_a_map():
+    assert np.isfinite(project(np.arange(20.0)[:, None], "tsne")).all()
+
+
 def test_few_samples_and_unknown_methods():
     x = np.random.default_rng(0).normal(size=(4, 8))
     assert project(x, "tsne").shape == project(x, "umap").shape == (4, 2)

@@ -309,6 +309,23 @@ def test_names_that_files_can_have_do_not_tear_a_table() -> None:
     assert all(text in shown for text in ("two\\nlines", "caf\\udce9 \\x1b[31m", "cae\\t1"))
 
 
+@pytest.mark.parametrize("power", [-500, 70, 1015])
+def test_a_score_does_not_depend_on_the_unit_of_the_features(power: int) -> None:
+    train, train_labels, test, labels = (
+        a.astype(np.float64) if a.dtype.kind == "f" else a for a in blobs()
+    )
+    largest = max(np.abs(train).max(), np.abs(test).max())
+    train, test = train / largest, test / largest
+    cards = [
+        score(test * scale, labels, train * scale, train_labels, k=6, all=True)
+        for scale in (1.0, 2.0**power)
+    ]
+    for card in cards:
+        del card["seconds"]
+    assert cards[0]["clustering"]["nmi"] > 0.2
+    assert cards[0] == cards[1]
+
+
 def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) -> None:
     def write(name: str, classes: list[str], sha256: str) -> Path:
         manifest = {"model": 5, "encoder": {"sha256": sha256}, "data": {"classes": classes}}
@@ -325,6 +342,12 @@ def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) 
         score_features(one, write("b", ["cat", "dog"], "2"), k=2)
     with pytest.raises(InputError, match="have different classes"):
         score_features(one, write("b", ["dog", "cat"], "1"), k=2)
+    np.savez(tmp_path / "bare.npz", features=np.eye(6))
+    with pytest.raises(InputError, match=r"bare\.npz: no array 'labels'"):
+        score_features(one, tmp_path / "bare.npz", k=2)
+    np.savez(tmp_path / "bytes.npz", features=np.eye(6), labels=np.array([b"a", b"b"] * 3))
+    card = score_features(tmp_path / "bytes.npz", tmp_path / "bytes.npz", k=2)
+    assert json.loads(json.dumps(card))["classes"]["names"] == ["a", "b"]
 
 
 def test_a_score_needs_no_tensorflow(tmp_path: Path) -> None:

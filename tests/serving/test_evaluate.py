@@ -94,7 +94,7 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
     (other / "train" / "coffee").rename(other / "train" / "tea")
     with pytest.raises(InputError, match="have different classes"):
         kfeat.score(path, str(folder), train=str(other), k=3)
-    for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}):
+    for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}, {"limit": 0}):
         with pytest.raises(InputError, match=next(iter(option))):
             kfeat.score(path, "no such data", **option)
 

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from kfeat.reporting.study import markdown
 from kfeat.study import profile, published
 from kfeat.study.cells import Cells, described, likeness
 from kfeat.study.published import CROSSED
-from kfeat.study.reproduce import reproduce, summary
+from kfeat.study.reproduce import compared, reproduce, summary
 from kfeat.training.reconstruction import reconstruct
 
 pytestmark = pytest.mark.xdist_group("reproduce")
@@ -173,6 +174,41 @@ def test_cells_are_known_by_the_files_they_were_made_of(tiny, folder, tmp_path):
     image.write_bytes(image.read_bytes() + b"\0")
     assert described(open_source(str(data))) != before
     assert described(open_source("digits")) == described(open_source("digits"))
+
+
+def test_cells_are_known_by_their_seed_and_by_the_weights_they_start_from(
+    tiny, folder, tmp_path, monkeypatch
+):
+    import kfeat
+    from kfeat.training import fit
+
+    changed = [dataclasses.replace(tiny, seeds=(seed,)) for seed in (3, 4)]
+    for some in changed:
+        Cells(some, tmp_path).baseline("pixels")
+    assert len(list((tmp_path / "scores").glob("pixels-*"))) == 2
+
+    kept = tmp_path / "start.keras"
+    text = TINY.replace("FOLDER", str(folder)).replace('weights = "first"', f'weights = "{kept}"')
+    (tmp_path / "kept.toml").write_text(text)
+    cells, runs = Cells(profile.read(str(tmp_path / "kept.toml")), tmp_path), []
+
+    def note(recipe, run, **options):
+        runs.append(run)
+        run.mkdir(parents=True)
+        (run / "results.json").write_text('{"seconds": 1}')
+
+    monkeypatch.setattr(fit, "train", note)
+    for _ in range(2):
+        kfeat.build("resnet18", 32).save(kept)
+        assert cells.trained("second", 3) == cells.trained("second", 3)
+    assert len(set(runs)) == 2
+
+
+def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, folder, tmp_path):
+    flat = shutil.copytree(folder / "test" / "coffee", tmp_path / "flat")
+    with pytest.raises(InputError, match="has no labels to test against"):
+        reproduce(dataclasses.replace(tiny, test=str(flat)), WHAT, tmp_path / "made")
+    assert not list((tmp_path / "made").glob("runs/*"))
 
 
 def test_an_interrupted_fine_tuning_goes_on_from_elsewhere(made, tiny, tmp_path, monkeypatch):
@@ -345,6 +381,14 @@ def test_seeds_make_a_mean_and_a_standard_deviation():
     figures = published.tables()["table1"]["CAEv1"]
     row = {"name": "CAEv1", "training": "cae1", "published": figures, "failed": None, **entry}
     shown = markdown([row])
+    one = summary(scores[1:2])  # the other seeds of an encoder failed
+    other = row | {"name": "CAEv2", "metrics": dict.fromkeys(published.METRICS, 0.3), "std": None}
+    other |= {"intervals": one["intervals"], "seeds": [1]}
+    best, _ = compared([row, other])
+    assert (best["metrics"]["nmi"], best["std"], best["seeds"]) == (0.3, None, [1])
+    best, _ = compared([row, other | {"metrics": row["metrics"] | {"nmi": 0.9}}])
+    assert best["std"] | {"nmi": 0} == entry["std"] | {"nmi": 0} and best["std"]["nmi"] is None
+    assert best["seeds"] == [0, 1, 2] and "| 0.9000 [" in markdown([best])
     # About the mean, and no further than to 1.
     assert "| 0.2000 ± 0.1000 [0.1000, 1.0000] | 0.1395 |" in shown
     assert "| 0.1000 [0.0900, 0.1100] |" in shown
