@@ -12,6 +12,7 @@ import functools
 import itertools
 import logging
 import math
+import os
 import shutil
 import tempfile
 import zlib
@@ -144,13 +145,20 @@ def load(
 
 
 def _on_disk(shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
-    """Map a nameless file into memory, once it is sure to fit."""
+    """Map a nameless file into memory, its place on the disk taken beforehand."""
+    folder = folder or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
-        size, free = math.prod(shape), shutil.disk_usage(folder or tempfile.gettempdir()).free
-        if size > free:
+        size, free = math.prod(shape), shutil.disk_usage(folder).free
+        fits = size <= free
+        if fits and hasattr(os, "posix_fallocate"):  # macOS has it not
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError:
+                fits = False
+        if not fits:
             raise InputError(
-                f"{folder or tempfile.gettempdir()} has {free / 2**30:.1f} GiB free where the "
-                f"images take {size / 2**30:.1f} GiB: make room, or lower image_size or limit"
+                f"{folder} has {free / 2**30:.1f} GiB free where the images take "
+                f"{size / 2**30:.1f} GiB: make room, or lower image_size or limit"
             )
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
