@@ -290,6 +290,7 @@ def evaluate(
         strict=strict,
     )
     test_source, test_split = chosen.test
+    train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
     folder = _folder(save_features) if save_features else None
     scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
@@ -366,7 +367,7 @@ def evaluate(
         "image_size": image_size,
         **card,
         "leaks": found,
-        "unreadable": test_source.unreadable | (chosen.train[0].unreadable if chosen.train else {}),
+        "unreadable": test_source.unreadable | train_source.unreadable,
         "seconds": {"features": seconds, **card["seconds"]},
     }
     return result, features

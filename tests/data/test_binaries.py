@@ -240,6 +240,8 @@ def test_prepared_data_are_not_overwritten(archive, tmp_path):
     target.mkdir(parents=True)
     with pytest.raises(InputError, match=rf"{target} is there already: delete it"):
         binaries.add("stl10", archive, tmp_path / "data")
+    with pytest.raises(InputError, match=r"cannot be written \(File exists\): choose another"):
+        binaries.add("stl10", archive, archive)
 
 
 @pytest.mark.parametrize(

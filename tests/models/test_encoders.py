@@ -25,12 +25,12 @@ def test_turns_images_into_128_features(name, image_size, photographs):
 @pytest.mark.parametrize(
     "name, image_size, words",
     [
-        *[(name, 0, "or more") for name in catalog.ENCODERS],
-        ("cae1", 48, "a multiple of 32, 32 or more"),
-        ("unet", 16, "a multiple of 32, 32 or more"),
-        ("cae2", 40, "a multiple of 16, 16 or more"),
-        ("cae3", 8, "a multiple of 16, 16 or more"),
-        ("resnet18", 31, "32 or more"),
+        *[(name, size, "to 4096") for name in catalog.ENCODERS for size in (0, 8192)],
+        ("cae1", 48, "a multiple of 32, from 32 to 4096"),
+        ("unet", np.int64(16), "a multiple of 32, from 32 to 4096"),
+        ("cae2", 40, "a multiple of 16, from 16 to 4096"),
+        ("cae3", 8, "a multiple of 16, from 16 to 4096"),
+        ("resnet18", 31, "from 32 to 4096"),
     ],
 )
 def test_a_size_it_cannot_take_is_named(name, image_size, words):

@@ -211,6 +211,9 @@ def test_a_pth_file_is_read_without_running_its_code(state, tmp_path, monkeypatc
         (tmp_path / f"{n}.pth").write_bytes(content)
         with pytest.raises(InputError, match=f"{n}.pth cannot be read as tensors alone"):
             build("resnet18", 32, f"{n}.pth")
+    torch.save({"conv1.weight": torch.ones(2, 2).to_sparse()}, "sparse.pth")
+    with pytest.raises(InputError, match="sparse.pth holds other than plain tensors"):
+        build("resnet18", 32, "sparse.pth")
     torch.save({"state_dict": {}}, "nested.pth")
     with pytest.raises(InputError, match="nested.pth is no state dict"):
         build("resnet18", 32, "nested.pth")
@@ -300,6 +303,10 @@ def test_a_layer_that_depends_on_the_image_size_is_named():
         "mine.keras does not fit: layer features has weights of [[12, 4], [4]], not [[48, 4], "
         "[4]]; give a dense for images of 4 pixels"
     )
+    broken = encoder(4)
+    broken.set_weights([np.full(weight.shape, np.nan) for weight in broken.get_weights()])
+    with pytest.raises(InputError, match="layer features has weights that are no finite numbers"):
+        weights.set_own(encoder(4), broken, "mine.keras")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 
 import numpy as np
@@ -92,6 +93,21 @@ def test_a_confusion_matrix_counts_as_scikit_learn_does(folder, kept, tmp_path):
         assert f"{right / 40:.4f}" in " ".join(texts)
 
 
+def test_a_class_may_be_called_anything(photographs, tmp_path, recwarn):
+    names = [b"caf\xe9", "two\nlines \N{ROCKET}".encode()]
+    for n, image in enumerate(photographs[0][:24]):
+        split = os.fsencode(tmp_path / "data" / ("train" if n < 12 else "test"))
+        os.makedirs(split + b"/" + names[n % 2], exist_ok=True)
+        Image.fromarray(image).save(os.fsdecode(split + b"/" + names[n % 2]) + f"/{n}.png")
+    options = {"k": 2, "neighbours": 1, "image_size": 16}
+    for what in ("confusion", "neighbours"):
+        path = tmp_path / f"{what}.svg"
+        kfeat.plot(what, "pixels", str(tmp_path / "data"), path, **options)
+        assert any(r"caf\udce9" in text for text in words(path))
+        kfeat.plot(what, "pixels", str(tmp_path / "data"), path.with_suffix(".png"), **options)
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
 @pytest.mark.parametrize("what", ["clusters", "neighbours"])
 def test_rows_show_the_images_themselves(what, folder, kept, tmp_path):
     path = tmp_path / "rows.svg"
@@ -127,5 +143,9 @@ def test_what_a_figure_lacks_is_said_before_the_work(folder, tmp_path):
         with pytest.raises(InputError, match=reason):
             kfeat.plot(what, "pixels", unlabelled, path, **options)
     assert path.read_text() == "old"
+    with pytest.raises(InputError, match=r"name is too long for a file"):
+        kfeat.plot("map", "pixels", str(folder), tmp_path / f"{'x' * 300}.svg")
+    with pytest.raises(InputError, match=r"cannot be written: File name too long"):
+        kfeat.plot("map", "pixels", str(folder), tmp_path / f"{'x' * 250}.svg")
     kfeat.plot("neighbours", "pixels", unlabelled, path, k=1, limit=2)
     assert picture(path).shape[0] == 2 * 69
