@@ -116,13 +116,13 @@ def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_pat
     """A run is a source for another image size; --resume needs it no more, to the bit."""
     options = {"data": str(folder), "batch_size": 16, "learning_rate": 1e-2}
     first = train(
-        compose("cae1", **options, image_size=32, epochs=1), tmp_path / "a", home=tmp_path
+        compose("cae1", **options, image_size=64, epochs=1), tmp_path / "a", home=tmp_path
     )
     assert first["weights"] == {"source": "none"}
     assert "cae1 starts from random weights" in (tmp_path / "a" / "train.log").read_text()
 
     source = tmp_path / "a" / "model.keras"
-    options |= {"weights": str(tmp_path / "a"), "image_size": 64, "epochs": 5}
+    options |= {"weights": str(tmp_path / "a"), "image_size": 32, "epochs": 2}
     options |= {"freeze_batch_norm": True, "backbone_multiplier": 0.1, "precision": "bfloat16"}
     whole = train(compose("cae1", **options), tmp_path / "whole", home=tmp_path)
     assert whole["weights"] == {

@@ -90,7 +90,7 @@ def test_loss_is_the_mean_squared_error_of_images_in_0_to_1():
 
 def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
     options = ["--data", "photos", "--split", "train", "--image-size", "32", "--epochs", "3"]
-    options += ["--batch-size", "8", "--limit", "1000", "--set", "shift=3"]
+    options += ["--batch-size", "8", "--limit", "600", "--set", "shift=3"]
     environment = os.environ | {"KFEAT_HOME": str(tmp_path)}
     command = [*KFEAT, "train", "cae1", *options, "--output"]
     run = tmp_path / "killed"
