@@ -27,7 +27,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     through the whole activation; the fused kernel (``FusedBatchNormV3``) does it in two
     passes forward and two backward. Where the kernel does not apply (other ranks than 4,
     another axis than the last, a mask, no scale or no centre, renormalisation,
-    synchronisation between replicas, float64, weights that are not float32), Keras's own code runs.
+    synchronisation between replicas, float64, weights that are not float32, training with frozen
+    statistics on a GPU), Keras's own code runs.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
 
@@ -48,12 +49,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not self.synchronized
             and inputs.dtype in ("float32", "float16", "bfloat16")
             and self.variable_dtype == "float32"
+            # On a GPU, the kernel's gradient by moving statistics is not deterministic.
+            and not (training and not self.trainable and tf.config.list_physical_devices("GPU"))
         )
         if not fusable:
             return super().call(inputs, training=training, mask=mask)
-        if training and not self.trainable and tf.config.list_physical_devices("GPU"):
-            # The kernel's gradient by moving statistics is not deterministic there.
-            return super().call(inputs, training=training)
         options: dict[str, Any] = {"epsilon": self.epsilon, "data_format": "NHWC"}
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if not (training and self.trainable):

@@ -23,6 +23,14 @@ from kfeat.scoring.metrics import Contingency, accuracy, contingency, metrics_of
 
 REPLICATES = 1000
 
+RANGES = {
+    "ari": (-0.5, 1.0),
+    "ssim": (-1.0, 1.0),
+    "mse": (0.0, math.inf),
+    "psnr": (-math.inf, math.inf),
+}
+"""Between which numbers a metric lies, where it is not 0 and 1."""
+
 
 def clustering_intervals(
     labels_true: ArrayLike,
@@ -103,27 +111,15 @@ def mean_interval(
     return _percentiles(np.array(means), level)
 
 
-def moved(
-    interval: Sequence[float], by: float, limits: tuple[float, float] = (0.0, 1.0)
-) -> tuple[float, float]:
-    """An interval as wide, for another figure: up by so much, but within the limits.
+def moved(metric: str, interval: Sequence[float], by: float) -> tuple[float, float]:
+    """An interval as wide, for another figure: up by so much, but within the metric's `RANGES`.
 
     The figure that is shown is often a mean, over runs of k-means or over trainings, and the
     interval one of them's.
     """
-    low, high = (min(max(end + by, limits[0]), limits[1]) for end in interval)
+    least, most = RANGES.get(metric, (0.0, 1.0))
+    low, high = (min(max(end + by, least), most) for end in interval)
     return low, high
-
-
-def limits_of(metric: str) -> tuple[float, float]:
-    """Between which numbers a metric of the scorecard, or of reconstructions, lies."""
-    others = {
-        "ari": (-0.5, 1.0),
-        "ssim": (-1.0, 1.0),
-        "mse": (0.0, math.inf),
-        "psnr": (-math.inf, math.inf),
-    }
-    return others.get(metric, (0.0, 1.0))
 
 
 def accuracy_interval(
@@ -172,7 +168,7 @@ def _redrawn(table: Contingency, counts: np.ndarray) -> Contingency:
 
 
 def _around(name: str, figure: float, values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = moved(_percentiles(values, level), figure - float(values.mean()), limits_of(name))
+    low, high = moved(name, _percentiles(values, level), figure - float(values.mean()))
     # Few samples may be drawn without one of two classes, which makes another figure of most.
     return min(low, figure), max(high, figure)
 

@@ -86,12 +86,12 @@ def nearest(
     # A power of two, by which everything is divided without rounding: no square overflows.
     largest = max(float(abs(edge)) for a in (bank, queries) for edge in (a.min(), a.max()))
     scale = 2.0 ** np.frexp(largest)[1]
+    columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
     middle = np.zeros(dim)
     if metric == "euclidean":
-        # A sum of the largest numbers overflows unless a copy is divided first.
-        middle = (bank / scale if scale > 1e280 else bank).mean(axis=0, dtype=np.float64)
-        middle /= 1 if scale > 1e280 else scale
-    columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
+        for start in range(0, samples, columns):
+            middle += _points(bank[start : start + columns], metric, scale).sum(axis=0)
+        middle /= samples
     rows = max(16, min(QUERIES, QUERY_VALUES // dim))
     found = np.full((len(queries), k), samples), np.full((len(queries), k), np.inf)
     threads = min(joblib.cpu_count(), -(-len(queries) // rows))

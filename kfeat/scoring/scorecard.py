@@ -16,11 +16,10 @@ from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
-from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, limits_of, moved
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, moved
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import check_search, knn_predict
 from kfeat.scoring.retrieval import mean_average_precision
-from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
 
@@ -134,11 +133,6 @@ def score(
         if labels is not None:
             check_comparable(train_classes, labels, "train labels", "test labels")
 
-    if train is None:
-        (test,) = scaled(test)
-    else:
-        test, train = scaled(test, train)
-
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
     classification: dict[str, Any] = {"k": neighbours, "accuracy": None}
     classes = None
@@ -173,7 +167,7 @@ def score(
     if ranges and labels is not None:
         found = clustering_intervals(labels, runs[0], seed=seed)
         ranges["clustering"] = {
-            name: list(moved(ends, clustering[name] - metrics[0][name], limits_of(name)))
+            name: list(moved(name, ends, clustering[name] - metrics[0][name]))
             for name, ends in found.items()
         }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
-from kfeat.scoring.intervals import limits_of, moved
+from kfeat.scoring.intervals import moved
 from kfeat.study import published
 from kfeat.study.cells import Cells
 from kfeat.study.figures import FIGURES, POINTS, plane_of, planes, reconstructions
@@ -228,7 +228,7 @@ def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
     first = scores[0]["metrics"] | (scores[0]["reconstruction"] or {})
     means = entry["metrics"] | entry.get("reconstruction", {})
     entry["intervals"] = {
-        name: list(moved(ends, means[name] - first[name], limits_of(name)))
+        name: list(moved(name, ends, means[name] - first[name]))
         for name, ends in scores[0]["intervals"].items()
     }
     return entry

@@ -80,10 +80,8 @@ def train(
 
     recipes.check(recipe)
     output = expand(output)
-    try:
-        str(output).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{str(output)!r} is not UTF-8: choose another --output") from None
+    if not recipes.encodable(str(output)):
+        raise InputError(f"{str(output)!r} is not UTF-8: choose another --output")
     if recipe.weights not in ("none", "imagenet") and not _begun(output):
         weights.locate(recipe.weights)
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
@@ -478,8 +476,11 @@ class Checkpoints:
         self.folder = output / "checkpoints"
         self.csv = output / "history.csv"
         self.monitor = monitor
-        self.data = {"images": len(data), "classes": list(classes) if classes else None}
-        self.data["digest"] = data.digest()
+        self.data = {
+            "images": len(data),
+            "classes": list(classes) if classes else None,
+            "digest": data.digest(),
+        }
         self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

@@ -104,7 +104,7 @@ _CHOICES = {
     "precision": PRECISIONS,
 }
 _BOUNDS = {
-    "image_size": (1, 4096),
+    "image_size": (1, catalog.LARGEST),
     "limit": (0, math.inf),
     "validation": (0, 0.9),
     "epochs": (1, math.inf),
@@ -176,7 +176,7 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
                 value = float(value)
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise InputError(f"{origin}: {key} must be {words}, not {value!r}")
-        if isinstance(value, str) and not _encodable(value):
+        if isinstance(value, str) and not encodable(value):
             raise InputError(f"{origin}: {key} {value!r} is not UTF-8: rename it")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise InputError(
@@ -192,7 +192,7 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     return out
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """Whether a text can be written; a path on the command line may hold other bytes."""
     try:
         text.encode()
@@ -245,11 +245,7 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
     if changes.get("data", values.get("data")) != values.get("data"):
         values.pop("split", None)
     values |= changes
-    missing = [
-        key
-        for key, field in FIELDS.items()
-        if field.default is dataclasses.MISSING and key not in values
-    ]
+    missing = [key for key in FIELDS if key not in DEFAULTS | values]
     if missing:
         raise InputError(f"recipe {name} lacks {', '.join(missing)}")
     recipe = Recipe(**values)
