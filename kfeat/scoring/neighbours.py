@@ -86,12 +86,12 @@ def nearest(
     # A power of two, by which everything is divided without rounding: no square overflows.
     largest = max(float(abs(edge)) for a in (bank, queries) for edge in (a.min(), a.max()))
     scale = 2.0 ** np.frexp(largest)[1]
-    columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
     middle = np.zeros(dim)
     if metric == "euclidean":
-        for start in range(0, samples, columns):
-            middle += _points(bank[start : start + columns], metric, scale).sum(axis=0)
-        middle /= samples
+        # The sum of the largest numbers would overflow: a copy of them is divided before.
+        rows_to_sum, divisor = (bank / scale, 1.0) if scale > 1e280 else (bank, scale)
+        middle = rows_to_sum.mean(axis=0, dtype=np.float64) / divisor
+    columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
     rows = max(16, min(QUERIES, QUERY_VALUES // dim))
     found = np.full((len(queries), k), samples), np.full((len(queries), k), np.inf)
     threads = min(joblib.cpu_count(), -(-len(queries) // rows))
