@@ -19,6 +19,8 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ENVIRONMENT = dict(os.environ)
+"""What rivals start with: without what kfeat sets for itself, if it is imported here later."""
 
 
 def serve(run: Callable[[], int]) -> None:
@@ -41,6 +43,7 @@ class Rival:
     def __init__(self, case: dict) -> None:
         self.process = subprocess.Popen(
             [sys.executable, sys.argv[0], "--rival", json.dumps(case)],
+            env=ENVIRONMENT | case.get("environment", {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if not os.environ.get("KFEAT_DEBUG") else None,

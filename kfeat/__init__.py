@@ -24,6 +24,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # Before TensorFlow is: it computes by oneDNN of itself only where a processor has instructions for
 # neural networks, and without them oneDNN is the faster one too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Before scikit-learn is: threads that wait for one another by spinning take the cores away from
+# those that they wait for, wherever something else runs too (docs/performance.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from kfeat.data.catalog import open_source
