@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kfeat.errors import InputError
@@ -27,6 +28,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Before scikit-learn is: threads that wait for one another by spinning take the cores away from
 # those that they wait for, wherever something else runs too (docs/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before OpenVINO is: it would tell its makers of every conversion, over the network, unasked.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from kfeat.data.catalog import open_source
@@ -67,4 +70,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kfeat")
     raise AttributeError(f"module 'kfeat' has no attribute {name!r}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number that a user gave, of NumPy's or Python's, as Python's.
+
+    Raises:
+        InputError: it is none, or below ``least``.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} {value!r}: give a whole number, {least} or more") from None
+    if number < least:
+        raise InputError(f"{name} {number}: give {least} or more")
+    return number
+
+
+def spelled(what: str, name: str | os.PathLike[str]) -> str:
+    """A name or a path, as text.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"{what} of type {type(name).__name__}: give a name or a path")
+    return str(os.fspath(name))
+
+
+def on_one_line(text: str) -> str:
+    """A text, which may name any file, without line ends and what a terminal takes for orders."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

@@ -13,9 +13,12 @@ from kfeat.errors import InputError, expand
 def check_writable(path: Path) -> None:
     """Raise `InputError` where a file cannot lie at ``path``; cheap, so ask it before the work."""
     expand(path)  # which refuses what no file can be called
-    if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder, or in one that is not there")
-    unfinished = _unfinished(path)
+    target = _behind(path)
+    if target.is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder, give the name of a file")
+    if not target.parent.is_dir():
+        raise InputError(f"{path} cannot be written: make the folder {path.parent} first")
+    unfinished = _unfinished(target)
     try:
         unfinished.touch()
         unfinished.unlink()
@@ -27,20 +30,30 @@ def check_writable(path: Path) -> None:
 def written(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``, which becomes ``path`` where nothing was raised.
 
-    It ends like ``path``, for those who read the format from it.
+    It ends like ``path``, for those who read the format from it. A link stays one: what it leads
+    to is replaced.
 
     Raises:
         InputError: the file cannot be written.
     """
-    unfinished = _unfinished(path)
+    target = _behind(path)
+    unfinished = _unfinished(target.with_name(path.name))
     try:
         yield unfinished
-        os.replace(unfinished, path)
+        os.replace(unfinished, target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _behind(path: Path) -> Path:
+    """The file that a path leads to, or would; not a device or pipe: a rename would end it."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(f"{path} cannot be written: it is no regular file, give another name")
+    return target
 
 
 def _unfinished(path: Path) -> Path:

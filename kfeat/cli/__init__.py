@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, on_one_line
 
 COMMANDS = {
     "train": "Train an encoder and export it.",
@@ -86,7 +86,9 @@ def commands(debug: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    formatter = logging.Formatter()
+    formatter.formatMessage = lambda record: on_one_line(record.getMessage())  # type: ignore[method-assign]
+    handler.setFormatter(formatter)
     logger = logging.getLogger("kfeat")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
@@ -102,10 +104,12 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
-    except (InputError, click.ClickException) as error:
+    except InputError as error:
         show_traceback()
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        fail(message, 2)
+        fail(str(error), 2)
+    except click.ClickException as error:
+        show_traceback()
+        fail(" ".join(error.format_message().split()), 2)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", 130)
     except BrokenPipeError:
@@ -113,7 +117,8 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         show_traceback()
-        fail(f"{type(error).__name__}: {error} (--debug shows the traceback)", 1)
+        reason = " ".join(str(error).split())
+        fail(f"{type(error).__name__}: {reason} (--debug shows the traceback)", 1)
 
 
 def show_traceback() -> None:
@@ -126,5 +131,5 @@ def show_traceback() -> None:
 
 def fail(message: str, code: int) -> None:
     """Write one line to stderr and exit."""
-    click.echo(f"kfeat: error: {' '.join(message.split())}", err=True)
+    click.echo(f"kfeat: error: {on_one_line(message.strip())}", err=True)
     sys.exit(code)

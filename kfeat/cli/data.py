@@ -65,6 +65,7 @@ def show(
     kfeat data show cifar10 --split test --output sheet.png
     """
     from kfeat.data import catalog
+    from kfeat.errors import on_one_line
 
     if split and not output:
         raise click.UsageError("--split goes with --output: it says what the contact sheet shows")
@@ -79,13 +80,14 @@ def show(
         return
     size = shown["image_size"]
     known = f"{size[1]}x{size[0]}" if size else "any size"
-    click.echo(f"{shown['name']}: images of {known}")
+    click.echo(f"{on_one_line(shown['name'])}: images of {known}")
     for split_name, facts in shown["splits"].items():
         labels = "labelled" if facts["labelled"] else "no labels"
-        click.echo(f"  {split_name:12} {facts['images']:>11,}  {labels}")
+        click.echo(f"  {on_one_line(split_name):12} {facts['images']:>11,}  {labels}")
     if shown["classes"]:
         heading = f"{len(shown['classes'])} classes: "
-        click.echo(click.wrap_text(heading + ", ".join(shown["classes"]), width=88))
+        names = on_one_line(", ".join(shown["classes"]))
+        click.echo(click.wrap_text(heading + names, width=88))
     if output:
         click.echo(f"contact sheet: {output}")
 

@@ -151,6 +151,7 @@ def add(name: str, path: str | Path, data_dir: str | Path) -> Path:
                     "%s %s: %s images, where the original has %s",
                     *(name, split, f"{count:,}", f"{archive.counts[split]:,}"),
                 )
+        made = not data_dir.exists()
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f".adding-{name}-", dir=data_dir))
@@ -164,6 +165,9 @@ def add(name: str, path: str | Path, data_dir: str | Path) -> Path:
             os.rename(unfinished / name / archive.version, target)
         finally:
             shutil.rmtree(unfinished)
+            if made:
+                with contextlib.suppress(OSError):  # something is in it now
+                    data_dir.rmdir()
     return target
 
 
@@ -282,6 +286,9 @@ def _class_names(files: _Files, archive: Archive, path: Path) -> list[str]:
             f"{path}: {archive.class_file} names {len(names)} classes, "
             f"not {len(archive.class_names)}"
         )
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: {archive.class_file} names {name} twice: fetch it again")
     return names
 
 
@@ -340,7 +347,8 @@ def _examples(archive: Archive, files: _Files, split: str) -> Iterator[dict[str,
                         last = archive.first_label + len(archive.class_names) - 1
                         raise InputError(
                             f"{archive.labels.get(split, name)} is damaged: the label of {split} "
-                            f"image {position:,} is {number}, not in {archive.first_label}..{last}"
+                            f"image {position:,} is {number}, not in {archive.first_label}.."
+                            f"{last}; fetch it again"
                         )
                 pixels = np.frombuffer(record, np.uint8, offset=archive.label_bytes)
                 pixels = pixels.reshape(3, archive.side, archive.side).transpose(archive.axes)

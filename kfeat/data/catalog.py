@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.data.source import UNLABELLED, Source
-from kfeat.errors import InputError, expand, nearest
+from kfeat.errors import InputError, expand, nearest, spelled
 
 EMBEDDED = ("photos", "digits")
 """Data that come with kfeat's dependencies; each is a file here."""
@@ -19,7 +19,9 @@ def default_data_dir() -> Path:
     return expand(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
-def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool = False) -> Source:
+def open_source(
+    name: str | os.PathLike[str], *, data_dir: str | Path | None = None, strict: bool = False
+) -> Source:
     """Open a data set by its name or its path.
 
     Args:
@@ -34,6 +36,7 @@ def open_source(name: str, *, data_dir: str | Path | None = None, strict: bool =
     Raises:
         InputError: there is no such data set, or nothing usable in it.
     """
+    name = spelled("data", name)
     data_dir = expand(data_dir) if data_dir else default_data_dir()
     if name in EMBEDDED:
         return importlib.import_module(f"kfeat.data.{name}").source()

@@ -72,7 +72,12 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
     Raises:
         InputError: the folder cannot be read, or holds no images.
     """
-    splits = _splits(_scan(path, name, ()), name)
+    found: dict[tuple[int, int], list[str]] = {}
+    splits = _splits(_scan(path, name, found), name)
+    for places in found.values():
+        if len(places) > 1:
+            log.warning("%s and %s are one folder: its images count more than once", *places[:2])
+            break
     if not splits:
         wanted = " ".join(f"*{suffix}" for suffix in SUFFIXES)
         raise InputError(f"{name} holds no images: kfeat looks for {wanted} in it and below")
@@ -156,20 +161,30 @@ class _Tree:
             yield from folder.paths(f"{start}{name}/")
 
 
-def _scan(path: Path | str, name: str, above: tuple[tuple[int, int], ...]) -> _Tree:
-    """Find the images below a folder; ``above`` are the (device, inode) of those it is in."""
+def _scan(
+    path: Path | str,
+    name: str,
+    found: dict[tuple[int, int], list[str]],
+    above: tuple[tuple[int, int], ...] = (),
+) -> _Tree:
+    """Find the images below a folder.
+
+    ``found`` gets the paths of each folder, by (device, inode); ``above`` are those of the folders
+    that this one is in.
+    """
     tree = _Tree()
     try:
         status = os.stat(path)
         here = (status.st_dev, status.st_ino)
         if here in above:  # a link back to a folder that this one is in
             return tree
+        found.setdefault(here, []).append(str(path))
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
                 if _is_folder(entry):
-                    below = _scan(entry.path, name, (*above, here))
+                    below = _scan(entry.path, name, found, (*above, here))
                     if below.images or below.folders:
                         tree.folders[entry.name] = below
                 elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):

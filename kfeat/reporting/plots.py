@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, on_one_line
 from kfeat.files import check_writable, written
 from kfeat.reporting.page import PALETTE
-from kfeat.reporting.table import on_one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

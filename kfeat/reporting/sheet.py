@@ -13,6 +13,7 @@ from kfeat.data import pipeline
 from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.files import check_writable, written
+from kfeat.progress import progress
 
 log = logging.getLogger("kfeat")
 
@@ -47,6 +48,8 @@ def contact_sheet(
     path = Path(path)
     split = source.require(split or next(iter(source.splits)))
     check_writable(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: the contact sheet is a PNG file, give a name that ends in .png")
     grid = _grid(source, split, columns, rows)
     for file, reason in source.unreadable.items():
         log.warning("passed over %s: %s", file, reason)
@@ -66,13 +69,15 @@ def _grid(source: Source, split: str, columns: int, rows: int) -> list[list[np.n
     if labelled:
         grid = grid[: len(source.class_names or ())]
     missing = len(grid) * columns
-    for element in pipeline.read(source.dataset(split), source):
-        row = int(element["label"]) if labelled else (rows * columns - missing) // columns
-        if row < len(grid) and len(grid[row]) < columns:
-            grid[row].append(element["image"])
-            missing -= 1
-        if not missing:
-            break
+    with progress(total=source.count(split), unit="img", desc=f"reading {split}") as bar:
+        for element in pipeline.read(source.dataset(split), source):
+            bar.update()
+            row = int(element["label"]) if labelled else (rows * columns - missing) // columns
+            if row < len(grid) and len(grid[row]) < columns:
+                grid[row].append(element["image"])
+                missing -= 1
+            if not missing:
+                break
     return [row for row in grid if row] if not labelled else grid
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kfeat.errors import on_one_line
+
 
 def format_table(results: list[dict[str, Any]]) -> str:
     """Lay out results of `kfeat.score` as plain text, one row a model.
@@ -94,13 +96,6 @@ def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
         words += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
         lines.append("  ".join(words))
     return lines
-
-
-def on_one_line(text: str) -> str:
-    """A text, which may name any file, without line ends and what a terminal takes for orders."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 def _decimals(value: float | None, deviation: float | None = None) -> str:

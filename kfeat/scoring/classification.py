@@ -75,7 +75,8 @@ def linear_probe(
     train, rotation = scaler.transform(train_features), None
     if train.shape[1] > len(train):
         # W lies in the span of the train samples: their principal components lose nothing.
-        rotation = PCA(svd_solver="full").fit(train)
+        with np.errstate(invalid="ignore"):  # of equal samples, nothing explains any variance
+            rotation = PCA(svd_solver="full").fit(train)
         train = rotation.transform(train)
     probe = LogisticRegressionCV(
         Cs=list(REGULARISATIONS),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, first_line, whole
 from kfeat.files import written
 from kfeat.scoring.metrics import as_labels
 
@@ -93,6 +93,12 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
         InputError: no such file, not an .npz file, a damaged one, no features in it, an array
             of Python objects, or arrays that `check_features` or `check_labels` refuses.
     """
+    limit = limit if limit is None else whole("limit", limit, 1)
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"features of type {type(path).__name__}: give the path of an .npz file "
+            "(kfeat.scoring.scorecard.score takes arrays)"
+        )
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file: give the .npz file of the features")
     if not zipfile.is_zipfile(path):
@@ -155,7 +161,10 @@ def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
     Raises:
         InputError: another shape, no numbers, or NaN or infinite values.
     """
-    array = np.asarray(features)
+    try:
+        array = np.asarray(features)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name}: no array [N, D]: {first_line(error)}") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: of type {array.dtype}: give real numbers")
     if array.ndim != 2 or not array.size:
@@ -163,12 +172,14 @@ def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
             f"{name}: shape {list(array.shape)}: give [N, D], one row a sample, none of it 0"
         )
     if array.dtype != np.float64:
-        array = array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # it becomes infinite, and is found below
+            array = array.astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise InputError(
-            f"{name}: {len(bad)} of {len(array)} rows hold NaN or infinite values, the first is "
-            f"row {bad[0]} (counted from 0): leave them out or mend what made them"
+            f"{name}: {len(bad)} of {len(array)} rows hold NaN or infinite values as "
+            f"{array.dtype}, the first is row {bad[0]} (counted from 0): leave them out or mend "
+            "what made them"
         )
     return array
 

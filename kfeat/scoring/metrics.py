@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, first_line
 
 # Up to this many classes x clusters an assignment is solved on a dense table.
 DENSE_CELLS = 2**21
@@ -61,7 +61,10 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> np.ndarray:
     >>> as_labels(["cat", "dog", "cat"])
     array(['cat', 'dog', 'cat'], dtype='<U3')
     """
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{name}: no array [N]: {first_line(error)}") from None
     if array.ndim != 1:
         shape = list(array.shape)
         raise InputError(f"{name}: shape {shape} where [N] is wanted: give one label a sample")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Lock
 
 import joblib
 import numpy as np
@@ -99,23 +102,39 @@ def nearest(
         progress(total=len(queries) * samples, unit="pair", unit_scale=True, desc="KNN") as bar,
         threadpool_limits(1, "blas"),
         ThreadPoolExecutor(threads) as pool,
+        _stopping() as stopped,
     ):
+        counting = Lock()
         for start in range(0, samples, columns):
             block = _Block(bank[start : start + columns], start, metric, scale, middle)
 
             def compare(thread: int, block: _Block = block) -> None:
                 likeness = block.room(rows)
                 for first in range(thread * rows, len(queries), threads * rows):
+                    if stopped.is_set():
+                        return
                     part = slice(first, first + rows)
                     block.merge(queries[part], (found[0][part], found[1][part]), likeness)
+                    with counting:
+                        bar.update(len(queries[part]) * len(block.points))
 
             list(pool.map(compare, range(threads)))
-            bar.update(len(queries) * len(block.points))
     indices, distances = found
     if metric == "euclidean":
         np.sqrt(distances, out=distances)
         distances *= scale
     return indices, distances
+
+
+@contextmanager
+def _stopping() -> Iterator[Event]:
+    """An event that is set where something is raised, Ctrl-C say: threads that see it end."""
+    stopped = Event()
+    try:
+        yield stopped
+    except BaseException:
+        stopped.set()
+        raise
 
 
 def nearest_others(features: np.ndarray, k: int, rows: np.ndarray | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, whole
 from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, check_features, check_labels, load_features
@@ -118,7 +118,7 @@ def score(
     >>> card["clustering"]["nmi"], card["clustering"]["sizes"], card["classification"]
     (1.0, [2, 2], {'k': 5, 'accuracy': None})
     """
-    check_options(k, neighbours, seed, repeats, search)
+    k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
     test = check_features(test_features, "test features")
     if k > len(test):
         raise InputError(f"k {k}: more clusters than the {len(test)} test samples: lower k")
@@ -233,14 +233,20 @@ def _more(
     return more, seconds
 
 
-def check_options(k: int, neighbours: int, seed: int, repeats: int, search: str = "exact") -> None:
-    """Raise `InputError` where an option of `score` is out of range for any features."""
-    for name, value in (("k", k), ("neighbours", neighbours), ("repeats", repeats)):
-        if value < 1:
-            raise InputError(f"{name} {value}: give 1 or more")
-    if not 0 <= seed <= 2**32 - repeats:
+def check_options(
+    k: int, neighbours: int, seed: int, repeats: int, search: str = "exact"
+) -> tuple[int, int, int, int]:
+    """Return k, neighbours, seed and repeats of `score` as Python's whole numbers.
+
+    Raises:
+        InputError: one is out of range for any features; no such search.
+    """
+    k, neighbours = whole("k", k, 1), whole("neighbours", neighbours, 1)
+    repeats, seed = whole("repeats", repeats, 1), whole("seed", seed, 0)
+    if seed > 2**32 - repeats:
         raise InputError(f"seed {seed}: give 0 to {2**32 - repeats}")
     check_search("euclidean", search)
+    return k, neighbours, seed, repeats
 
 
 def score_features(
@@ -276,7 +282,7 @@ def score_features(
     Raises:
         InputError: a file or an option cannot be used.
     """
-    check_options(k, neighbours, seed, repeats, search)
+    k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
     tested = load_features(test, limit)
     fitted = load_features(train, limit) if train else None
     if fitted:

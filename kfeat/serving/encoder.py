@@ -81,7 +81,7 @@ def locate(model: str, home: str | Path | None = None) -> Path:
     Args:
         model: the name of an exported encoder, of which the newest version is taken; or the
             path of a run, of a ``.keras`` file, of a SavedModel, or of a folder of its
-            numbered versions.
+            numbered versions. What starts with ``.``, ``~`` or ``/`` is a path.
         home: see `kfeat.serving.export.saved_models`.
 
     Returns:
@@ -91,7 +91,8 @@ def locate(model: str, home: str | Path | None = None) -> Path:
         InputError: there is none.
     """
     folder, path = export.saved_models(home), expand(model)
-    if len(path.parts) == 1 and (exported := export.versions(folder / model)):
+    is_name = len(path.parts) == 1 and not model.startswith((".", "~"))
+    if is_name and (exported := export.versions(folder / model)):
         return exported[-1]
     if (path.suffix == ".keras" and path.is_file()) or (path / "saved_model.pb").is_file():
         return path
@@ -170,14 +171,14 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
             return Encoder(path, run, image_size, batch_size, chosen, found)
         except InputError as error:
             if engine == "openvino":
-                raise InputError(f"{path}: {error}") from None
-            log.info("%s: %s", path, error)
+                raise InputError(f"{path}: {error}: use --engine tensorflow") from None
+            log.info("%s runs by TensorFlow: %s", path, error)
     if precision == "auto":
         wanted = loaded.precision
     if wanted not in (None, loaded.precision):
         raise InputError(
-            f"{path} does not compute in {wanted} with TensorFlow: give a run or a .keras file, "
-            f"export it with --precision {wanted}, or use --engine openvino"
+            f"{path} {_own(loaded.precision)}, which TensorFlow cannot change to {wanted}: give a "
+            f"run or a .keras file, export it with --precision {wanted}, or use --engine openvino"
         )
     run = engines.tensorflow(loaded.call, dtype)
     return Encoder(path, run, image_size, batch_size, "tensorflow", loaded.precision)
@@ -236,6 +237,9 @@ def _saved_model(path: Path) -> _Loaded:
     output = "features" if "features" in outputs else next(iter(outputs))
     if len(outputs) > 1 and output != "features":
         raise InputError(f"{path} returns {_names(outputs)}: one must be called features")
+    returned = outputs[output].dtype
+    if not (returned.is_floating or returned.is_integer):
+        raise InputError(f"{path} returns {returned.name}, not numbers")
 
     def call(batch: tf.Tensor, loaded: object = loaded) -> tf.Tensor:  # keeps `loaded` alive
         return signature(**{keyword: batch})[output]
@@ -243,13 +247,17 @@ def _saved_model(path: Path) -> _Loaded:
     shape = images.shape
     return _Loaded(
         call,
-        tuple(shape) if shape.rank is not None else (),
+        tuple(shape) if shape.rank is not None else (None,) * 4,
         images.dtype,
         # OpenVINO reads bfloat16 weights from a file only, and of signatures the default one.
         lambda: str(path) if "serving_default" in signatures else signature,
         output,
         export.manifest(path).get("precision"),
     )
+
+
+def _own(precision: str | None) -> str:
+    return f"computes in {precision}" if precision else "has a precision of its own"
 
 
 def _names(things: Iterable[str]) -> str:
@@ -272,7 +280,7 @@ def embed(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[np.ndarra
     """
     counts: deque[int] = deque()
 
-    def whole() -> Iterator[np.ndarray]:
+    def padded() -> Iterator[np.ndarray]:
         for images in batches:
             counts.append(len(images))
             missing = (encoder.batch_size or 0) - len(images)
@@ -280,7 +288,7 @@ def embed(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[np.ndarra
                 images = np.concatenate([images, np.repeat(images[-1:], missing, 0)])
             yield images
 
-    for vectors in encoder.run(whole()):
+    for vectors in encoder.run(padded()):
         count = counts.popleft()
         if vectors.ndim != 2 or len(vectors) != (encoder.batch_size or count):
             raise InputError(
@@ -360,6 +368,7 @@ def embed_split(
         },
         "image_size": image_size,
         "resize": resize,
+        "limit": limit,
         "engine": encoder.engine,
         "precision": encoder.precision,
         "versions": export.software(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -53,10 +56,7 @@ def tensorflow(call: Callable[[tf.Tensor], tf.Tensor], dtype: tf.DType) -> Run:
 
     def run(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for images in batches:
-            vectors = call(tf.cast(images, dtype))
-            if not (vectors.dtype.is_floating or vectors.dtype.is_integer):
-                raise InputError(f"the encoder returns {vectors.dtype.name}, not numbers")
-            yield tf.cast(vectors, tf.float32).numpy()
+            yield tf.cast(call(tf.cast(images, dtype)), tf.float32).numpy()
 
     return run
 
@@ -81,11 +81,15 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         from openvino.preprocess import PrePostProcessor
 
         # Weights that are shared die with the graph, while OpenVINO still computes with them.
-        model = ov.convert_model(graph, share_weights=False)
+        with _holding_ctrl_c():  # the converter takes it for an error of its own
+            model = ov.convert_model(graph, share_weights=False)
         model.reshape([size or -1 for size in shape])
         index = 0
         if len(model.outputs) > 1:
-            index = next(n for n, found in enumerate(model.outputs) if output in found.names)
+            places = [n for n, found in enumerate(model.outputs) if output in found.names]
+            if not places:  # the state of a layer that draws random numbers, say
+                raise ValueError(f"its {len(model.outputs)} outputs cannot be told apart")
+            index = places[0]
         steps = PrePostProcessor(model)
         steps.input().tensor().set_element_type(ov.Type.u8)
         steps.output(index).tensor().set_element_type(ov.Type.f32)
@@ -93,15 +97,10 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
         compiled = ov.Core().compile_model(steps.build(), "CPU", options)
     except Exception as error:  # anybody's graph makes the converter stumble in any way
-        raise InputError(
-            f"OpenVINO cannot run it ({_reason(error)}): use --engine tensorflow"
-        ) from None
+        raise InputError(f"OpenVINO cannot run it ({_reason(error)})") from None
     computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if computed != hint:
-        raise InputError(
-            f"OpenVINO computes in {computed} on this processor, not in {precision}: "
-            "leave --precision away"
-        )
+        raise InputError(f"OpenVINO computes in {computed} on this processor, not in {precision}")
     requests = [
         compiled.create_infer_request()
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -126,6 +125,23 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         return request.get_output_tensor(index).data.copy()
 
     return run
+
+
+@contextlib.contextmanager
+def _holding_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C for the end of a stretch that must not be interrupted."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfeat.data.source import UNLABELLED
-from kfeat.errors import InputError, expand
+from kfeat.errors import InputError, expand, spelled, whole
 from kfeat.models.catalog import LARGEST
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ TEST_SPLITS = ("test", "validation", "val", "valid")
 
 
 def score(
-    model: str,
-    test: str,
+    model: str | os.PathLike[str],
+    test: str | os.PathLike[str],
     *,
-    train: str | None = None,
+    train: str | os.PathLike[str] | None = None,
     test_split: str | None = None,
     train_split: str | None = None,
     k: int = 10,
@@ -137,8 +137,8 @@ def score(
 
 
 def score_models(
-    models: Sequence[str],
-    test: str,
+    models: Sequence[str | os.PathLike[str]],
+    test: str | os.PathLike[str],
     *,
     report: str | Path | None = None,
     report_map: str = "umap",
@@ -169,7 +169,12 @@ def score_models(
     """
     from kfeat.files import check_writable
     from kfeat.scoring.projection import PROJECTIONS
+    from kfeat.serving import encoder
 
+    names, test = [spelled("model", model) for model in models], spelled("test", test)
+    for name in names:  # the last of them may be misspelled, and the first takes hours
+        if name not in encoder.BASELINES:
+            encoder.locate(name, options.get("home"))
     needs: tuple[str, ...] = ()
     if report:
         check_writable(Path(report))
@@ -179,8 +184,8 @@ def score_models(
     folder = _folder(projector) if projector else None
     keep = bool(report or projector)
     results, features = [], []
-    for model in models:
-        result, parts = evaluate(model, test, intervals=bool(report), needs=needs, **options)
+    for name in names:
+        result, parts = evaluate(name, test, intervals=bool(report), needs=needs, **options)
         results.append(result)
         if keep:
             features.append(parts)
@@ -192,7 +197,7 @@ def score_models(
     if folder:
         write_projector(results, features, folder, **chosen)
     if report:
-        baselines = _baselines(models, results[0]["image_size"], test, options)
+        baselines = _baselines(names, results[0]["image_size"], test, options)
         write_report(
             results,
             features,
@@ -227,10 +232,10 @@ def _baselines(
 
 
 def evaluate(
-    model: str,
-    test: str,
+    model: str | os.PathLike[str],
+    test: str | os.PathLike[str],
     *,
-    train: str | None = None,
+    train: str | os.PathLike[str] | None = None,
     test_split: str | None = None,
     train_split: str | None = None,
     k: int = 10,
@@ -270,10 +275,12 @@ def evaluate(
     from kfeat.scoring.features import save_features as save
     from kfeat.serving import encoder
 
-    scorecard.check_options(k, neighbours, seed, repeats, search)
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: give 1 or more")
-    if image_size is not None and not 1 <= image_size <= LARGEST:
+    model, test = spelled("model", model), spelled("test", test)
+    train = train if train is None else spelled("train", train)
+    k, neighbours, seed, repeats = scorecard.check_options(k, neighbours, seed, repeats, search)
+    limit = limit if limit is None else whole("limit", limit, 1)
+    image_size = image_size if image_size is None else whole("image_size", image_size, 1)
+    if image_size and image_size > LARGEST:
         raise InputError(f"image_size {image_size}: give from 1 to {LARGEST} pixels")
     path = None if model in encoder.BASELINES else encoder.locate(model, home)
     chosen = choose_splits(
@@ -293,6 +300,11 @@ def evaluate(
     train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
     folder = _folder(save_features) if save_features else None
+    if folder and not chosen.train and (folder / "train.npz").exists():
+        raise InputError(
+            f"{folder} holds the train.npz of another score, and this one has no train images: "
+            "choose another folder for the features"
+        )
     scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
 
     started = time.perf_counter()

@@ -152,6 +152,7 @@ def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
         if (
             isinstance(before, (layers.Conv2D, layers.Conv2DTranspose, layers.Dense))
             and before.activation is activations.linear
+            and len(before.weights) == 1 + before.use_bias  # no others, of LoRA say
             and uses[name].calls == len(uses[name].after) == 1
             and getattr(before, "data_format", "channels_last") == "channels_last"
             and layer.axis in (-1, len(layer.input.shape) - 1)

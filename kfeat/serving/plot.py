@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from kfeat.errors import InputError
 from kfeat.reporting import plots
 from kfeat.scoring.features import Features, load_features
 from kfeat.scoring.projection import PROJECTIONS, project
+
+log = logging.getLogger("kfeat")
 
 FIGURES = ("map", "confusion", "clusters", "neighbours")
 COLOURS = ("class", "cluster", "error")
@@ -154,8 +157,9 @@ def _without_images(
             # Colours far apart: the first, and the fourth.
             groups = np.where(predicted == test.labels[rows], 0, 3)
             names = ["KNN is right", "", "", "KNN is wrong"]
-    plane = project(test.features[rows], method, seed)
     how = {"umap": "UMAP", "tsne": "t-SNE"}[method]
+    log.info("%s of %d images", how, len(rows))
+    plane = project(test.features[rows], method, seed)
     plots.plot_map(plane, groups, names, f"{_title(result)}: {how} of {len(rows):,} images", path)
 
 

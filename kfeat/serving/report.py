@@ -274,7 +274,9 @@ def thumbnails(
     source: Source = open_source(about["data"], data_dir=data_dir)
     places = {int(row): place for place, row in enumerate(rows)}
     images = np.zeros((len(rows), size, size, 3), np.uint8)
-    dataset = pipeline.resized(source.dataset(about["split"]), size, features.manifest["resize"])
+    made = features.manifest
+    images_of_rows = source.dataset(about["split"], made.get("limit"))
+    dataset = pipeline.resized(images_of_rows, size, made["resize"])
     missing = len(places)
     for n, element in enumerate(pipeline.read(dataset, source)):
         if n in places:

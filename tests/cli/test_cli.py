@@ -190,6 +190,10 @@ BAD = {
         ["score", "--features", "FINE.npz", "--image-size", "64"],
         "--image-size does not go with --features",
     ),
+    "another model that is none": (
+        ["score", "--model", "pixels", "--model", "nosuch", "--test", "photos"],
+        "unknown model 'nosuch'",
+    ),
     "several models' features": (
         ["score", *("--model", "pixels") * 2, "--test", "photos", "--save-features", "f"],
         "one --model only",

@@ -13,6 +13,8 @@ from kfeat.data import tfds_source
 from kfeat.data.catalog import default_split, open_source, show
 from kfeat.errors import InputError
 from kfeat.reporting.sheet import contact_sheet
+from kfeat.serving.evaluate import evaluate
+from kfeat.serving.report import thumbnails
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +265,39 @@ def test_contact_sheet(folder, tmp_path, photographs):
         assert any(np.array_equal(drawn, image) for image in of_class)
 
 
+def test_pictures_of_a_limited_score_are_of_the_images_scored(tmp_path):
+    """Of data in the order of their classes, the limit takes every so-many-th image."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(4, 4, 3)),
+            "label": tfds.features.ClassLabel(num_classes=3),
+        }
+    )
+    images = [np.full((4, 4, 3), 10 * n, np.uint8) for n in range(24)]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="ordered",
+        version="1.0.0",
+        data_dir=tmp_path,
+        features=features,
+        split_datasets={"test": [(n, {"image": i, "label": n // 8}) for n, i in enumerate(images)]},
+        disable_shuffling=True,
+    )
+    result, parts = evaluate("pixels", "ordered", k=3, limit=6, data_dir=tmp_path)
+    rows = np.array([5, 0, 3])
+    shown = thumbnails(result["test"], parts["test"], rows, 4, tmp_path)
+    pixels = parts["test"].features[rows].reshape(3, 4, 4, 3) * 255
+    np.testing.assert_array_equal(shown, pixels.round())
+    assert len(np.unique(parts["test"].labels)) == 3
+
+
 def test_contact_sheet_that_cannot_be_written(folder, tmp_path):
     for output in (tmp_path, tmp_path / "no" / "sheet.png"):
         with pytest.raises(InputError, match="cannot be written"):
             contact_sheet(open_source(str(folder)), output)
+    with pytest.raises(InputError, match=r"sheet.jpg: the contact sheet is a PNG file"):
+        contact_sheet(open_source(str(folder)), tmp_path / "sheet.jpg")
     with pytest.raises(InputError, match=r"no split 'tset'.*did you mean 'test'"):
         contact_sheet(open_source(str(folder)), tmp_path / "sheet.png", "tset")
     assert not list(tmp_path.iterdir())

@@ -316,6 +316,13 @@ def test_loops_of_links_end(tmp_path):
     assert opened(tmp_path).class_names == ("cat", "dog")
 
 
+def test_a_folder_under_two_names_is_said(tmp_path, caplog):
+    write(tmp_path / "cats" / "1.png")
+    (tmp_path / "best").symlink_to("cats")
+    assert opened(tmp_path).splits["all"] == 2
+    assert "are one folder: its images count more than once" in caplog.text
+
+
 def test_split_follows_from_the_paths_alone(tmp_path):
     """SHA-256 of the path decides, so that every machine cuts a folder alike."""
     for n in range(10):

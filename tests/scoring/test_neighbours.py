@@ -130,6 +130,20 @@ def test_memory_does_not_grow_with_queries_and_bank() -> None:
     assert peak < 250e6
 
 
+def test_an_interrupted_search_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    merged = []
+
+    def interrupted(block: object, *arguments: object) -> None:
+        merged.append(block)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(neighbours._Block, "merge", interrupted)
+    bank = np.zeros((60_000, 4), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        nearest(bank, bank, 1)
+    assert len(merged) <= 64  # a thread each, of 938 parts
+
+
 @pytest.mark.parametrize("metric", neighbours.METRICS)
 def test_faiss_finds_the_same(metric: str) -> None:
     pytest.importorskip("faiss", reason="faiss-cpu is not installed (pip install 'kfeat[faiss]')")

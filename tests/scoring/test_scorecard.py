@@ -169,7 +169,13 @@ TRAIN, TRAIN_LABELS, TEST, TEST_LABELS = blobs()
         ({"neighbours": 151}, "neighbours 151: 150 train samples"),
         ({"neighbours": 0}, "neighbours 0: give 1 or more"),
         ({"repeats": 0}, "repeats 0: give 1 or more"),
-        ({"seed": -1}, "seed -1: give 0 to 4294967295"),
+        ({"seed": -1}, "seed -1: give 0 or more"),
+        ({"seed": 2**32}, "seed 4294967296: give 0 to 4294967295"),
+        ({"k": 2.5}, "k 2.5: give a whole number, 1 or more"),
+        ({"neighbours": "3"}, "neighbours '3': give a whole number"),
+        ({"test_features": [[1.0, 2.0], [3.0]]}, r"test features: no array \[N, D\]"),
+        ({"train_labels": [[1], [2, 3]]}, r"train labels: no array \[N\]"),
+        ({"test_features": np.array([[1e300]])[:1].astype(np.longdouble)}, "infinite values as"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments: dict[str, Any], problem: str) -> None:
@@ -182,6 +188,11 @@ def test_bad_input_is_refused_in_one_line(arguments: dict[str, Any], problem: st
     with pytest.raises(InputError, match=problem) as raised:
         score(**given | arguments)
     assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_numpy_do_and_json_can_hold_what_comes_of_them() -> None:
+    whole = {"k": np.int64(3), "neighbours": np.uint8(5), "repeats": np.int32(1)}
+    assert json.loads(json.dumps(score(TEST, TEST_LABELS, **whole))) is not None
 
 
 def test_clusters_and_neighbours_check_their_own_arguments() -> None:
@@ -254,7 +265,10 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", features=good, labels=np.arange(3))
     refused("short.npz", "labels: 3 labels for 4 rows")
     np.savez(tmp_path / "nan.npz", features=replaced(good, [2], np.nan))
-    refused("nan.npz", "features: 1 of 4 rows hold NaN or infinite values, the first is row 2 ")
+    refused(
+        "nan.npz",
+        "features: 1 of 4 rows hold NaN or infinite values as float32, the first is row 2 ",
+    )
     np.savez(tmp_path / "list.npz", features=good, manifest=np.array("[1]"))
     refused("list.npz", "manifest is not the JSON text of an object")
 

@@ -103,6 +103,14 @@ def test_anybodys_saved_model(shape, dtype, tmp_path):
     np.testing.assert_allclose(embed(loaded, images), images.mean((1, 2)), rtol=1e-3)
 
 
+def test_a_path_is_no_name(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exported = export(trained, home=tmp_path)
+    own = save(module(IMAGES, lambda x: tf.reduce_mean(x, (1, 2))), tmp_path / "resnet18")
+    assert encoder.locate("resnet18", tmp_path) == exported
+    assert encoder.locate("./resnet18", tmp_path).resolve() == own
+
+
 @pytest.mark.parametrize(
     "spec, function, words",
     [

@@ -1,6 +1,8 @@
 """What leaves for inference computes what was trained, in either precision, by either engine."""
 
 import gc
+import os
+import signal
 import sys
 
 import keras
@@ -99,7 +101,7 @@ def test_an_engine_keeps_to_the_models_own_precision(images, tmp_path):
     exported = export(path, precision="bfloat16", home=tmp_path)
     assert encoder.load(exported, "tensorflow").precision == "bfloat16"
     assert sum(f.stat().st_size for f in exported.rglob("*")) < 0.6 * path.stat().st_size
-    with pytest.raises(InputError, match="does not compute in float32 with TensorFlow"):
+    with pytest.raises(InputError, match="computes in bfloat16, which TensorFlow cannot change"):
         encoder.load(exported, "tensorflow", "float32")
     again = export(path, precision="bfloat16", reuse=True, home=tmp_path)
     assert again == exported
@@ -123,6 +125,35 @@ def test_openvino_says_what_it_cannot_run(tmp_path, images, caplog):
         loaded = encoder.load(tmp_path / "odd")
     assert loaded.engine == "tensorflow" and "AsString" in caplog.text
     np.testing.assert_allclose(features(loaded, images), images[:, 0, 0], rtol=1e-5)
+
+
+def test_openvino_tells_nobody_and_gives_way_to_ctrl_c(tmp_path, monkeypatch):
+    ov = pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
+    path = tmp_path / "mine.keras"
+    build("resnet18", 32).save(path)
+    assert encoder.load(path, "openvino").engine == "openvino"
+    telemetry = sys.modules["openvino.tools.ovc.telemetry_utils"].tm
+    assert telemetry.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+    def interrupted(*arguments, **options):  # as the converter treats what Python raises
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("no such node") from None
+
+    monkeypatch.setattr(ov, "convert_model", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.load(path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_layers_with_weights_of_more_kinds_are_not_folded():
+    inputs = keras.Input((6,))
+    dense = layers.Dense(4)
+    model = moved(keras.Model(inputs, layers.BatchNormalization()(dense(inputs))))
+    dense.enable_lora(2)
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(folded(model)(x), model(x), rtol=1e-5)
 
 
 def test_folding_leaves_alone_what_it_must():

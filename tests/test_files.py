@@ -1,0 +1,34 @@
+"""Files appear whole, and where they are meant to."""
+
+import os
+
+import pytest
+
+from kfeat.errors import InputError
+from kfeat.files import check_writable, write_text
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real" / "file")
+    for text in ("first", "second"):
+        check_writable(tmp_path / "link.txt")
+        write_text(tmp_path / "link.txt", text)
+        assert (tmp_path / "real" / "file").read_text() == text
+    assert (tmp_path / "link.txt").is_symlink()
+    assert sorted(f.name for f in tmp_path.rglob("*")) == ["file", "link.txt", "real"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_writable, lambda path: write_text(path, "")):
+        with pytest.raises(InputError, match="pipe cannot be written: it is no regular file"):
+            write(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_what_failed_leaves_what_was_there(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(TypeError):
+        write_text(tmp_path / "a.txt", None)
+    assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
