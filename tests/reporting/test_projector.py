@@ -88,5 +88,5 @@ def test_thumbnails_fit_the_largest_sprite(count):
 def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(InputError, match="cannot be written"):
-        kfeat.score("none", "nowhere", projector=tmp_path / "file")
+        kfeat.score("pixels", "nowhere", projector=tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
