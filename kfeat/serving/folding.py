@@ -84,6 +84,8 @@ def _folded(model: keras.Model, precision: str, within: bool) -> keras.Model:
             layer.set_weights(_fold(original, model.get_layer(after[layer.name])))
         else:
             layer.set_weights(original.get_weights())
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with what it derives from its weights
     return copy
 
 

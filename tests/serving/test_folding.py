@@ -151,6 +151,15 @@ def test_openvino_tells_nobody_and_gives_way_to_ctrl_c(tmp_path, monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
+def test_statistics_that_a_layer_has_learnt_are_kept():
+    images = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype("float32")
+    inputs = keras.Input((8, 8, 3))
+    learnt = layers.Normalization()
+    learnt.adapt(images)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(learnt(inputs)))
+    np.testing.assert_allclose(folded(model)(images), model(images), rtol=1e-5, atol=1e-6)
+
+
 def test_layers_with_weights_of_more_kinds_are_not_folded():
     inputs = keras.Input((6,))
     dense = layers.Dense(4)
