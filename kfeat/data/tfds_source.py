@@ -127,6 +127,7 @@ def prepared_source(name: str, folder: Path) -> Source:
         json.loads((folder / INFO).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}/{INFO} cannot be read: {error}") from None
+    _check_features(folder / "features.json")
     import tensorflow_datasets as tfds
 
     try:
@@ -136,6 +137,35 @@ def prepared_source(name: str, folder: Path) -> Source:
             f"{folder} is no data set that TFDS can read: {first_line(error)}"
         ) from None
     return _from_builder(name, builder)
+
+
+def _check_features(file: Path) -> None:
+    """Raise `InputError` where a data set names classes that are not TFDS's own.
+
+    TFDS imports the module of each, whatever it is.
+    """
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            for key in ("pythonClassName", "type"):
+                made_by = part.get(key)
+                if isinstance(made_by, str) and not made_by.startswith("tensorflow_datasets."):
+                    raise InputError(
+                        f"{file} names {made_by}, which is no part of TFDS: its module is not run"
+                    )
+        for below in part.values() if isinstance(part, dict) else part:
+            if isinstance(below, dict | list):
+                walk(below)
+
+    if not file.is_file():
+        return
+    try:
+        described = json.loads(file.read_text("utf-8"))
+        walk(described if isinstance(described, dict) else {})
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read: {first_line(error)}") from None
 
 
 def fetched_source(name: str, data_dir: Path) -> Source:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from kfeat.errors import on_one_line
 from kfeat.files import written
 
 COLOURS = (
@@ -123,7 +124,7 @@ def draw_planes(
         Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5)
         for colour, marker in map(_look, named)
     ]
-    names = [str(classes[label]) if classes else str(label) for label in named]
+    names = [on_one_line(str(classes[label] if classes else label)) for label in named]
     if more := len(present) - len(named):
         handles.append(Line2D([], [], linestyle="none"))
         names.append(f"and {more} more")

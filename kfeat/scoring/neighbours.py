@@ -328,7 +328,12 @@ def _faiss(
 
     if metric == "cosine":
         bank, queries = unit_rows(bank), unit_rows(queries)
-    bank, queries = (np.ascontiguousarray(a, np.float32) for a in (bank, queries))
+    # Divided by a power of two, no square of theirs leaves float32.
+    largest = max(float(abs(edge)) for a in (bank, queries) for edge in (a.min(), a.max()))
+    exponent = int(np.frexp(largest)[1])
+    bank, queries = (
+        np.ascontiguousarray(np.ldexp(a, -exponent), np.float32) for a in (bank, queries)
+    )
     kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k))
@@ -337,7 +342,9 @@ def _faiss(
             part = slice(first, first + 4096)
             distances[part], indices[part] = faiss.knn(queries[part], bank, k, metric=kind)
             bar.update(len(indices[part]))
-    return indices, 1 - distances if metric == "cosine" else np.sqrt(distances)
+    if metric == "cosine":  # unit vectors, divided by a power of two as well
+        return indices, 1 - np.ldexp(distances, 2 * exponent)
+    return indices, np.ldexp(np.sqrt(distances), exponent)
 
 
 def knn_predict(

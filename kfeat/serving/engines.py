@@ -66,8 +66,8 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
 
     Args:
         graph: a concrete function of TensorFlow's, or the path of a SavedModel.
-        output: the name of the one of its outputs that the vectors are; None for its only
-            one.
+        output: the name of the one of its outputs that the vectors are; None for the first
+            of a concrete function's.
         shape: of a batch of images, [N, S, S, 3]; None where it may be any.
         precision: ``"float32"`` or ``"bfloat16"``.
 
@@ -85,6 +85,8 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
             model = ov.convert_model(graph, share_weights=False)
         model.reshape([size or -1 for size in shape])
         index = 0
+        if output is None:  # of a function that returns one thing
+            output = graph.outputs[0].name
         if len(model.outputs) > 1:
             places = [n for n, found in enumerate(model.outputs) if output in found.names]
             if not places:  # the state of a layer that draws random numbers, say

@@ -208,6 +208,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         raise InputError(f"{output} is a run already: add --resume or choose another --output")
     before = recipes.DEFAULTS | recipes.read(toml)
     now = dataclasses.asdict(recipe)
+    del now["memory_limit"]  # changes nothing that is learnt
     changed = [k for k, v in now.items() if before.get(k) != v]
     if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights):
         changed = []

@@ -121,6 +121,17 @@ def test_a_limit_takes_a_fair_sample_of_data_in_the_order_of_their_classes(prepa
     assert abs(2 * sum(labels) - len(labels)) <= 1
 
 
+def test_modules_that_a_folder_names_are_not_run(prepared, tmp_path):
+    folder = shutil.copytree(prepared / "grey" / "1.9.0", tmp_path / "stranger")
+    text = (folder / "features.json").read_text()
+    own = "tensorflow_datasets.core.features.image_feature.Image"
+    assert own in text
+    (folder / "features.json").write_text(text.replace(own, "antigravity.Image"))
+    with pytest.raises(InputError, match=r"names antigravity.Image, which is no part of TFDS"):
+        open_source(str(folder))
+    assert "antigravity" not in sys.modules
+
+
 def test_data_without_images_are_refused(prepared):
     with pytest.raises(InputError, match="words is no data set of images: its features are text"):
         open_source("words", data_dir=prepared)

@@ -155,6 +155,19 @@ def test_faiss_finds_the_same(metric: str) -> None:
     np.testing.assert_allclose(distances, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e20, 1e200])
+def test_faiss_finds_the_same_at_any_scale(factor: float) -> None:
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed (pip install 'kfeat[faiss]')")
+    random = np.random.default_rng(3)
+    bank, queries = random.normal(size=(300, 8)), random.normal(size=(50, 8))
+    for metric in neighbours.METRICS:
+        exact, expected = nearest(bank, queries, 3, metric)
+        indices, distances = nearest(bank * factor, queries * factor, 3, metric, search="faiss")
+        np.testing.assert_array_equal(indices, exact)
+        unit = factor if metric == "euclidean" else 1
+        np.testing.assert_allclose(distances, expected * unit, rtol=1e-4, atol=1e-6 * unit)
+
+
 def test_what_cannot_be_searched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = np.ones([4, 3], np.float32)
     for arguments, problem in [
