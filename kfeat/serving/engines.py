@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import itertools
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -97,7 +99,8 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         steps.output(index).tensor().set_element_type(ov.Type.f32)
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
-        compiled = ov.Core().compile_model(steps.build(), "CPU", options)
+        with _keeping_signal_stack():
+            compiled = ov.Core().compile_model(steps.build(), "CPU", options)
     except Exception as error:  # anybody's graph makes the converter stumble in any way
         raise InputError(f"OpenVINO cannot run it ({_reason(error)})") from None
     computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -127,6 +130,30 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         return request.get_output_tensor(index).data.copy()
 
     return run
+
+
+class _SignalStack(ctypes.Structure):
+    """Linux's ``stack_t``: where a thread's signal handlers run, if not on its own stack."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def _keeping_signal_stack() -> Iterator[None]:
+    """Give this thread back the signal stack that it had.
+
+    A compiled model of OpenVINO's gives the thread one of its own, and when it is freed that of
+    the model before it, which may be gone: the next Ctrl-C would end the process by SIGSEGV.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import subprocess
 import sys
 
 import keras
@@ -148,6 +149,26 @@ def test_openvino_tells_nobody_and_gives_way_to_ctrl_c(tmp_path, monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_after_openvino_is_no_crash(tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
+    build("cae1", 32).save(tmp_path / "mine.keras")
+    code = """if True:
+        import gc, pathlib, signal, sys
+        from kfeat.serving import encoder
+        loaded = [encoder.load(pathlib.Path(sys.argv[1]), "openvino") for _ in range(2)]
+        loaded.pop(0)
+        gc.collect()
+        loaded.clear()
+        gc.collect()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "mine.keras")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "interrupted\n"
 
 
 def test_statistics_that_a_layer_has_learnt_are_kept():
