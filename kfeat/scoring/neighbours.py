@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from kfeat.errors import InputError
 from kfeat.progress import progress
 from kfeat.scoring.metrics import as_labels
+from kfeat.scoring.scale import exponent
 
 METRICS = ("euclidean", "cosine")
 SEARCHES = ("exact", "faiss")
@@ -30,6 +31,8 @@ TILE = 2048
 GROUP = 16
 # Dimensions that one product sums; longer sums would need a wider margin for their rounding.
 PANEL = 512
+# Pairs that may be near enough to be measured at a time, and those of one query.
+PAIRS = 2**19
 # Queries whose votes are counted at a time.
 VOTERS = 2**16
 
@@ -86,9 +89,7 @@ def nearest(
     if search == "faiss":
         return _faiss(bank, queries, k, metric)
 
-    # A power of two, by which everything is divided without rounding: no square overflows.
-    largest = max(float(abs(edge)) for a in (bank, queries) for edge in (a.min(), a.max()))
-    scale = 2.0 ** np.frexp(largest)[1]
+    scale = 2.0 ** exponent(bank, queries)  # by which everything is divided without rounding
     middle = np.zeros(dim)
     if metric == "euclidean":
         # The sum of the largest numbers would overflow: a copy of them is divided before.
@@ -106,7 +107,7 @@ def nearest(
     ):
         counting = Lock()
         for start in range(0, samples, columns):
-            block = _Block(bank[start : start + columns], start, metric, scale, middle)
+            block = _Block(bank[start : start + columns], start, k, metric, scale, middle)
 
             def compare(thread: int, block: _Block = block) -> None:
                 likeness = block.room(rows)
@@ -116,13 +117,14 @@ def nearest(
                     part = slice(first, first + rows)
                     block.merge(queries[part], (found[0][part], found[1][part]), likeness)
                     with counting:
-                        bar.update(len(queries[part]) * len(block.points))
+                        bar.update(len(queries[part]) * min(columns, samples - block.start))
 
             list(pool.map(compare, range(threads)))
     indices, distances = found
     if metric == "euclidean":
         np.sqrt(distances, out=distances)
-        distances *= scale
+        with np.errstate(over="ignore"):  # float64 has no such numbers
+            distances *= scale
     return indices, distances
 
 
@@ -195,9 +197,27 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
            [0. , 0. ]])
     """
     rows = features.astype(np.float64)
-    rows /= 2.0 ** np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]
+    rows /= 2.0 ** (np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1] - 1)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     return np.divide(rows, lengths, out=rows, where=lengths > 0)
+
+
+def _first_of_equal(rows: np.ndarray, k: int) -> np.ndarray:
+    """Which rows have fewer than k equal ones before them: int64 [m], ascending.
+
+    Rows are told apart by a hash of 64 bits; where two that differ share one, all are kept.
+    """
+    words = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    words = words.view(f"u{rows.itemsize}")
+    factors = np.random.default_rng(0).integers(1, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+    hashes = words @ factors
+    order = np.argsort(hashes, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(hashes[order]) != 0))
+    firsts = np.repeat(first, np.diff(np.append(first, len(rows))))
+    later = np.arange(len(rows)) >= firsts + k
+    if not np.array_equal(rows[order[later]], rows[order[firsts[later]]]):
+        return np.arange(len(rows))
+    return np.sort(order[~later])
 
 
 def _points(features: np.ndarray, metric: str, scale: float) -> np.ndarray:
@@ -210,16 +230,21 @@ class _Block:
     The larger the likeness x.y - ||y||^2 / 2 (for unit vectors, x.y), the nearer y is to x. It is
     one product: of x with a 1 behind it, and y with -||y||^2 / 2 behind it.
 
+    Of equal rows only the first k are in it, the others being nobody's k nearest.
+
     Attributes:
+        indices: int64 [m], of its rows in the bank, ascending.
         points: float64 [m, D].
         factors: float32 [tiles, D + 1, columns]; in the last tile, m may end: what follows is
             less like any query than all else.
     """
 
     def __init__(
-        self, rows: np.ndarray, start: int, metric: str, scale: float, middle: np.ndarray
+        self, rows: np.ndarray, start: int, k: int, metric: str, scale: float, middle: np.ndarray
     ) -> None:
         self.start, self.metric, self.scale, self.middle = start, metric, scale, middle
+        few = _first_of_equal(rows, k)
+        rows, self.indices = rows[few], few + start
         self.points = _points(rows, metric, scale)
         centred = self.points - middle
         squares = np.einsum("ij,ij->i", centred, centred)
@@ -269,10 +294,35 @@ class _Block:
         terms = min(dim, PANEL) + dim // PANEL + 17
         margin = 2 * terms * np.finfo(np.float32).eps * largest + 1e-14 * x + 1e-30
         least = (reach - margin).astype(np.float32)
-        rows, groups = np.nonzero(best >= least[:, None])
-        tiles, groups = np.divmod(groups, room.shape[2] // GROUP)
-        within = groups[:, None] + np.arange(GROUP) * (room.shape[2] // GROUP)
-        columns = tiles[:, None] * room.shape[2] + within
+        near = best >= least[:, None]
+        # Many rows may be as near as rounding can tell: of so many pairs, a few queries at a time.
+        until = np.cumsum(near.sum(axis=1)) * GROUP // PAIRS
+        for part in np.split(np.arange(count), np.flatnonzero(np.diff(until)) + 1):
+            some = slice(part[0], part[-1] + 1)
+            self._compare(
+                points[some],
+                near[some],
+                likeness[:, some],
+                least[some],
+                indices[some],
+                distances[some],
+            )
+
+    def _compare(
+        self,
+        points: np.ndarray,
+        near: np.ndarray,
+        likeness: np.ndarray,
+        least: np.ndarray,
+        indices: np.ndarray,
+        distances: np.ndarray,
+    ) -> None:
+        """Measure the rows whose likeness is large enough, and keep the k nearest of all."""
+        k, columns_of_tile = indices.shape[1], likeness.shape[2]
+        rows, groups = np.nonzero(near)
+        tiles, groups = np.divmod(groups, columns_of_tile // GROUP)
+        within = groups[:, None] + np.arange(GROUP) * (columns_of_tile // GROUP)
+        columns = tiles[:, None] * columns_of_tile + within
         like = likeness[tiles[:, None], rows[:, None], within] >= least[rows, None]
         like &= columns < len(self.points)
         rows, columns = np.repeat(rows, GROUP)[like.ravel()], columns[like]
@@ -282,7 +332,7 @@ class _Block:
         rows, columns, exact = rows[closer], columns[closer], exact[closer]
         touched, place = np.unique(rows, return_inverse=True)
         where = np.append(np.repeat(np.arange(len(touched)), k), place)
-        index = np.append(indices[touched], columns + self.start)
+        index = np.append(indices[touched], self.indices[columns])
         distance = np.append(distances[touched], exact)
         order = np.lexsort((index, distance, where))
         firsts = np.searchsorted(where[order], np.arange(len(touched)))
@@ -326,14 +376,8 @@ def _faiss(
 ) -> tuple[np.ndarray, np.ndarray]:
     import faiss
 
-    if metric == "cosine":
-        bank, queries = unit_rows(bank), unit_rows(queries)
-    # Divided by a power of two, no square of theirs leaves float32.
-    largest = max(float(abs(edge)) for a in (bank, queries) for edge in (a.min(), a.max()))
-    exponent = int(np.frexp(largest)[1])
-    bank, queries = (
-        np.ascontiguousarray(np.ldexp(a, -exponent), np.float32) for a in (bank, queries)
-    )
+    power = 0 if metric == "cosine" else exponent(bank, queries)
+    bank, queries = (_float32_points(features, metric, power) for features in (bank, queries))
     kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k))
@@ -342,9 +386,19 @@ def _faiss(
             part = slice(first, first + 4096)
             distances[part], indices[part] = faiss.knn(queries[part], bank, k, metric=kind)
             bar.update(len(indices[part]))
-    if metric == "cosine":  # unit vectors, divided by a power of two as well
-        return indices, 1 - np.ldexp(distances, 2 * exponent)
-    return indices, np.ldexp(np.sqrt(distances), exponent)
+    if metric == "cosine":
+        return indices, 1 - distances
+    return indices, np.ldexp(np.sqrt(distances), power)
+
+
+def _float32_points(features: np.ndarray, metric: str, power: int) -> np.ndarray:
+    """Contiguous float32 [N, D]: unit vectors, or features divided by a power of two."""
+    if metric == "euclidean":
+        return np.ascontiguousarray(np.ldexp(features, -power), np.float32)
+    points = np.empty(features.shape, np.float32)
+    for first in range(0, len(features), BANK):  # of float64 are a few at a time
+        points[first : first + BANK] = unit_rows(features[first : first + BANK])
+    return points
 
 
 def knn_predict(

@@ -74,6 +74,25 @@ def test_of_equal_distances_the_smaller_index_is_nearer() -> None:
         np.testing.assert_array_equal(nearest(bank, queries, k)[0], expected)
 
 
+def test_of_many_equal_rows_the_first_are_found_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collapsed encoder gives the same features again and again."""
+    random = np.random.default_rng(6)
+    bank = random.normal(size=(4, 8))[random.integers(0, 4, 40_000)]
+    measured = []
+    distances = neighbours._Block._distances
+
+    def counted(block: neighbours._Block, points: np.ndarray, *pairs: np.ndarray) -> np.ndarray:
+        measured.append(len(pairs[0]))
+        return distances(block, points, *pairs)
+
+    monkeypatch.setattr(neighbours._Block, "_distances", counted)
+    queries = bank[:50]
+    indices, found = nearest(bank, queries, 7)
+    for query, row in zip(queries, indices, strict=True):
+        np.testing.assert_array_equal(row, np.flatnonzero((bank == query).all(axis=1))[:7])
+    assert not found.any() and sum(measured) < 50 * 7 * 4 * 3  # of 3 blocks
+
+
 @pytest.mark.parametrize("metric", neighbours.METRICS)
 def test_blocks_are_merged(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "BANK", 2**12)
@@ -128,6 +147,22 @@ def test_memory_does_not_grow_with_queries_and_bank() -> None:
     tracemalloc.stop()
     # All distances at once would be 5,760 MB.
     assert peak < 250e6
+
+
+def test_memory_does_not_grow_with_rows_that_cannot_be_told_apart() -> None:
+    random = np.random.default_rng(2)
+    bank = random.choice([-1e4, 1e4], (32_000, 1)) + 1e-3 * random.normal(size=(32_000, 32))
+    tracemalloc.start()
+    nearest(bank, bank[:500], 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 250e6
+
+
+def test_the_largest_numbers_there_are_have_neighbours() -> None:
+    bank = np.array([[1.7e308, 0], [-1.7e308, 0], [1.6e308, 0]])
+    for metric, expected in (("euclidean", [2, 0, 1]), ("cosine", [0, 2, 1])):
+        assert nearest(bank, np.array([[1.5e308, 0]]), 3, metric)[0].tolist() == [expected]
 
 
 def test_an_interrupted_search_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
