@@ -35,6 +35,9 @@ log = logging.getLogger("kfeat")
 
 RESIZES = ("crop", "stretch")
 
+HELD_OUT, ORDER, AUGMENTATION = range(3)
+"""What a training draws random numbers for; see `random`."""
+
 
 @dataclass
 class Images:
@@ -249,19 +252,24 @@ def training_batches(
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(indices)
+        return random(seed, ORDER, epoch).permutation(indices)
 
     def batch(position: np.int64) -> list[np.ndarray]:
         epoch, step = divmod(int(position), steps)
         chosen = order(epoch)[step * batch_size : (step + 1) * batch_size]
         images = data.images[chosen]
         if flip or shift or crop_area < 1:
-            rng = np.random.default_rng([seed, epoch, step])
+            rng = random(seed, AUGMENTATION, epoch, step)
             images = augment(images, rng, flip=flip, shift=shift, crop_area=crop_area)
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
     positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
     return _gather(positions, batch, data, batch_size)
+
+
+def random(seed: int, *purpose: int) -> np.random.Generator:
+    """Random numbers for one purpose, independent of those for all others."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
 def validation_batches(data: Images, indices: np.ndarray, batch_size: int) -> tf.data.Dataset:

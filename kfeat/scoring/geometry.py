@@ -1,6 +1,7 @@
 """How features lie in space: spread, dimensions, how near those of one class are.
 
-Each is computed block by block: beside its arguments, it takes some 200 MB, whatever N is.
+Each is computed block by block: beside its arguments, it takes some 200 MB, whatever N is;
+`effective_rank` 16 min(N, D)^2 bytes more, and `silhouette` a copy of the features.
 """
 
 from __future__ import annotations
@@ -121,17 +122,19 @@ def effective_rank(features: np.ndarray) -> float:
     """
     (features,) = scaled(features)
     count, dim = features.shape
-    mean = features.mean(axis=0, dtype=np.float64)
+    # From one of them, equal features differ by nothing, and from their mean by its rounding.
+    origin = features[0].astype(np.float64)
     largest = max(abs(float(features.max())), abs(float(features.min()))) or 1.0
+    mean = sum((features[part] - origin).sum(axis=0) for part in _blocks(features)) / count
     small = min(count, dim)
     products = np.zeros((small, small))
     if dim <= count:
         for part in _blocks(features):
-            centred = (features[part] - mean) / largest
+            centred = (features[part] - origin - mean) / largest
             products += centred.T @ centred
     else:
         for part in _blocks(features.T):
-            centred = (features[:, part] - mean[part]) / largest
+            centred = (features[:, part] - origin[part] - mean[part]) / largest
             products += centred @ centred.T
     values = np.linalg.eigvalsh(products)
     values = values[values > max(count, dim) * np.finfo(np.float64).eps * max(values[-1], 1e-30)]
@@ -169,8 +172,11 @@ def silhouette(features: np.ndarray, labels: ArrayLike) -> float | None:
     classes, numbers = _classes(features, labels)
     if not 2 <= len(classes) < len(features):
         return None
+    (features,) = scaled(features)
+    # scikit-learn's distances are of products, which lose what is small beside a common offset.
+    centred = features - features.mean(axis=0, dtype=np.float64)
     with sklearn.config_context(working_memory=64):
-        return float(silhouette_score(*scaled(features), numbers))
+        return float(silhouette_score(centred, numbers))
 
 
 def _classes(features: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -183,5 +189,5 @@ def _classes(features: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, np.nd
 def _blocks(features: np.ndarray, width: int | None = None) -> list[slice]:
     """Slices of rows, in order, each of at most `BLOCK` values of ``width`` (or D) columns."""
     count = len(features)
-    step = max(1, BLOCK // max(features.shape[1], min(width or 1, BLOCK // 64)))
+    step = max(1, BLOCK // max(features.shape[1], min(width or 64, BLOCK // 64)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -612,7 +612,7 @@ def accuracy(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
 def check_comparable(a: np.ndarray, b: np.ndarray, a_name: str, b_name: str) -> None:
     """Raise `InputError` where labels of ``a`` can never equal labels of ``b``."""
-    kinds = [{"U": "text", "S": "bytes"}.get(array.dtype.kind, "numbers") for array in (a, b)]
+    kinds = ["text" if array.dtype.kind == "U" else "numbers" for array in (a, b)]
     if kinds[0] != kinds[1]:
         raise InputError(f"{b_name}: {kinds[1]} where {a_name} are {kinds[0]}: give both alike")
 

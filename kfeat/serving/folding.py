@@ -188,13 +188,14 @@ def _fold(layer: keras.layers.Layer, normalisation: keras.layers.Layer) -> list[
     """The kernel and bias of a layer that take in the normalisation after it."""
     from keras import layers
 
+    def value(variable: keras.Variable) -> np.ndarray:
+        return np.asarray(variable.numpy(), np.float64)
+
     kernel, *bias = (np.asarray(weight, np.float64) for weight in layer.get_weights())
-    values = iter(np.asarray(weight, np.float64) for weight in normalisation.get_weights())
-    gamma = next(values) if normalisation.scale else 1.0
-    beta = next(values) if normalisation.center else 0.0
-    mean, variance = values
-    factor = gamma / np.sqrt(variance + normalisation.epsilon)
-    offset = beta + ((bias[0] if bias else 0.0) - mean) * factor
+    gamma = value(normalisation.gamma) if normalisation.scale else 1.0
+    beta = value(normalisation.beta) if normalisation.center else 0.0
+    factor = gamma / np.sqrt(value(normalisation.moving_variance) + normalisation.epsilon)
+    offset = beta + ((bias[0] if bias else 0.0) - value(normalisation.moving_mean)) * factor
     if isinstance(layer, layers.Conv2DTranspose):  # [height, width, filters, channels]
         return [kernel * factor[:, np.newaxis], offset]
     return [kernel * factor, offset]

@@ -49,9 +49,10 @@ def reproduce(
     Returns:
         ``profile``; ``tables``: table to its rows, see `row`; ``findings``: see
         `kfeat.study.findings.findings`; ``figures``: figure to what
-        `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns; ``failed``:
-        cell to reason; ``command``; ``machine``; ``versions``; ``minutes``: of all ``trainings``,
-        and of this ``command``; ``report``: the page's name, or None; ``output``.
+        `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns, or to no
+        ``files`` and the reason, ``failed``; ``failed``: cell to reason; ``command``; ``machine``;
+        ``versions``; ``minutes``: of all ``trainings``, and of this ``command``; ``report``: the
+        page's name, or None; ``output``.
 
     Raises:
         InputError: the folder cannot be written, or the test data cannot be opened, have no
@@ -94,13 +95,7 @@ def reproduce(
             },
         )
         write_findings(tested, output, profile.name)
-    drawn = {
-        figure: reconstructions(cells, output)
-        if figure == "figure1"
-        else planes(cells, figure, output)
-        for figure in FIGURES
-        if figure in what
-    }
+    drawn = {figure: _drawn(cells, figure, output) for figure in FIGURES if figure in what}
     results: dict[str, Any] = {
         "profile": profile.name,
         "tables": made,
@@ -124,6 +119,16 @@ def reproduce(
     results["minutes"]["command"] = (time.perf_counter() - started) / 60
     write_index(results, output)
     return results
+
+
+def _drawn(cells: Cells, figure: str, output: Path) -> dict[str, Any]:
+    """What is told of a figure, once it is drawn or has failed."""
+    try:
+        if figure == "figure1":
+            return reconstructions(cells, output)
+        return planes(cells, figure, output)
+    except Exception as error:  # the other figures, and the page, still come
+        return {"files": [], "failed": cells.fail(figure, error)}
 
 
 def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | None) -> str:

@@ -210,7 +210,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     now = dataclasses.asdict(recipe)
     del now["memory_limit"]  # changes nothing that is learnt
     changed = [k for k, v in now.items() if before.get(k) != v]
-    if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights):
+    if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights, output):
         changed = []
     if changed:
         key = changed[0]
@@ -223,11 +223,16 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     return json.loads(results.read_text()) if results.exists() else None
 
 
-def _one_path(*weights: str) -> bool:
-    """Whether weights are one file or folder, spelled differently; none need be there any more."""
-    if {*weights} & {"none", "imagenet"}:
+def _one_path(before: str, now: str, output: Path) -> bool:
+    """Whether weights are one file or folder, spelled differently; none need be there any more.
+
+    Or those beside the run, which moved together with it.
+    """
+    if {before, now} & {"none", "imagenet"}:
         return False
-    return len({expand(path).resolve() for path in weights}) == 1
+    old, new = expand(before).resolve(), expand(now).resolve()
+    moved = old.name == new.name and new.parent == output.resolve().parent and not old.exists()
+    return old == new or moved
 
 
 def _begun(output: Path) -> bool:
@@ -259,7 +264,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             f"{recipe.model} learns to tell classes apart, and the {len(data)} readable images of "
             f"{source.name} {recipe.split} are all of one: give images of two or more"
         )
-    shuffled = np.random.default_rng(recipe.seed).permutation(len(data))
+    shuffled = pipeline.random(recipe.seed, pipeline.HELD_OUT).permutation(len(data))
     held_out = round(recipe.validation * len(data))
     if recipe.validation:
         held_out = min(max(held_out, 1), len(data) - 1)

@@ -74,7 +74,7 @@ def test_geometry_and_retrieval_equal_brute_force(case, block) -> None:
             assert effective_rank(features) == 0
     groups = len(set(labels))
     if 2 <= groups < len(labels):
-        expected = reference.silhouette_score(features, labels)
+        expected = reference.silhouette_score(features.astype(np.float64), labels)
         assert silhouette(features, labels) == pytest.approx(expected, abs=1e-9)
     else:
         assert silhouette(features, labels) is None
@@ -90,8 +90,11 @@ def test_bounds_are_reached() -> None:
     assert (
         mean_average_precision(np.array([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), [0, 0, 1, 1]) == 1
     )
-    assert effective_rank(np.ones([4, 9], np.float32)) == 0
     random = np.random.default_rng(0)
+    assert effective_rank(np.ones([4, 9], np.float32)) == 0
+    assert effective_rank(np.repeat(random.normal(size=(1, 9)), 1000, axis=0)) == 0
+    far = np.repeat(1e8 + random.normal(size=(2, 9)), 20, axis=0)
+    assert silhouette(far, np.arange(40) // 20) == pytest.approx(1, abs=1e-6)
     flat = random.normal(size=(2000, 3)) @ random.normal(size=(3, 64))
     assert effective_rank(flat.astype(np.float32)) < 3.1
     assert effective_rank(random.normal(size=(20_000, 64))) > 63.5

@@ -193,7 +193,9 @@ def test_folding_leaves_alone_what_it_must():
     """Shared layers, a convolution seen by two, an activation in between, other axes."""
     inputs = keras.Input((12, 12, 3))
     shared = layers.Conv2D(4, 3, padding="same", name="shared")
-    x = layers.BatchNormalization(name="own")(layers.Conv2D(4, 3, 2, name="folds")(inputs))
+    x = layers.BatchNormalization(name="own", renorm=True)(
+        layers.Conv2D(4, 3, 2, name="folds")(inputs)
+    )
     y = layers.BatchNormalization(name="early")(inputs)
     y = layers.BatchNormalization(name="after_shared")(shared(shared(layers.Conv2D(4, 1)(y))))
     seen = layers.Conv2DTranspose(4, 2, 2, name="seen_by_two")(x)

@@ -204,6 +204,21 @@ def test_cells_are_known_by_their_seed_and_by_the_weights_they_start_from(
     assert len(set(runs)) == 2
 
 
+def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch):
+    from kfeat.reporting import study_figures
+
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(study_figures, "draw_planes", fail)
+    output = shutil.copytree(made[1], tmp_path / "out")
+    results = reproduce(tiny, WHAT, output)
+    assert {f"figure{n}": "MemoryError()" for n in (2, 3)}.items() <= results["failed"].items()
+    assert results["figures"]["figure1"]["files"] and not results["figures"]["figure2"]["files"]
+    assert "* figure3: MemoryError()" in (output / "README.md").read_text()
+    assert (output / results["report"]).exists()
+
+
 def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, folder, tmp_path):
     flat = shutil.copytree(folder / "test" / "coffee", tmp_path / "flat")
     with pytest.raises(InputError, match="has no labels to test against"):
@@ -212,11 +227,11 @@ def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, fol
 
 
 def test_an_interrupted_fine_tuning_goes_on_from_elsewhere(made, tiny, tmp_path, monkeypatch):
-    """From another working directory, and with another spelling of the folder."""
+    """From another working directory, and when the folder has moved."""
     _, output = made
     shutil.copytree(output, tmp_path / "out")
     (second,) = (tmp_path / "out" / "runs").glob("second-*")
-    recipe = (second / "recipe.toml").read_text().replace(str(output), str(tmp_path / "out"))
+    recipe = (second / "recipe.toml").read_text().replace(str(output), str(tmp_path / "before"))
     (second / "recipe.toml").write_text(recipe)
     (second / "results.json").unlink()
     monkeypatch.chdir(tmp_path)
