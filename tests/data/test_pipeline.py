@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from kfeat import open_source
@@ -86,22 +87,30 @@ def test_order_and_augmentation_differ_between_epochs_and_seeds():
         assert len(changes) == 6  # and differently each time
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7), st.booleans(), st.integers(0, 100))
-def test_augmentation_equals_mirror_and_padded_crop(shift, flip, seed):
+def test_augmentation_is_a_mirrored_and_padded_crop(shift, flip, seed):
     images = data_of(5, False).images
     before = images.copy()
     out = pipeline.augment(images, np.random.default_rng(seed), flip=flip, shift=shift)
-    rng = np.random.default_rng(seed)
-    mirrored = rng.random((5, 1)) < 0.5
-    down, right = rng.integers(-shift, shift + 1, (2, 5, 1))
-    for n, image in enumerate(images):
-        padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), "symmetric")
-        top, left = shift + down[n, 0], shift + right[n, 0]
-        expected = padded[top : top + 8, left : left + 8]
-        if flip and mirrored[n]:
-            expected = expected[:, ::-1]
-        np.testing.assert_array_equal(out[n], expected)
+    around = ((shift, shift), (shift, shift), (0, 0))
+    for image, augmented in zip(images, out, strict=True):
+        padded = np.pad(image, around, "symmetric")
+        crops = sliding_window_view(padded, image.shape)[:, :, 0]
+        allowed = [crops, crops[:, :, :, ::-1]] if flip else [crops]
+        assert any((found == augmented).all((2, 3, 4)).any() for found in allowed)
     np.testing.assert_array_equal(images, before)
+
+
+def test_augmentation_moves_by_every_step_about_equally_often():
+    shift, count = 2, 5000
+    images = np.repeat(data_of(1, False).images, count, axis=0)
+    out = pipeline.augment(images, np.random.default_rng(0), flip=True, shift=shift)
+    # 25 places, each mirrored or not: 100 times each, give or take the 5 standard deviations of
+    # a multinomial distribution.
+    found = np.unique(out.reshape(count, -1), axis=0, return_counts=True)[1]
+    assert len(found) == 2 * (2 * shift + 1) ** 2
+    assert found.min() > 50 and found.max() < 150
 
 
 @given(st.floats(0.05, 0.95), st.integers(0, 100))
