@@ -57,7 +57,8 @@ def _behind(path: Path) -> Path:
 
 
 def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}.{path.name}")
+    # 60 characters take 240 bytes at most, so that the name is no longer than a file's may be.
+    return path.with_name(f".{os.getpid()}.{path.name[-60:]}")
 
 
 def write_text(path: Path, text: str) -> None:

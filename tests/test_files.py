@@ -27,6 +27,14 @@ def test_a_pipe_is_not_replaced(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
+@pytest.mark.parametrize("stem", ["a" * 251, "\U0001f600" * 62])
+def test_a_name_may_be_as_long_as_a_files_can(tmp_path, stem):
+    path = tmp_path / f"{stem}.txt"
+    check_writable(path)
+    write_text(path, "text")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_what_failed_leaves_what_was_there(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(TypeError):

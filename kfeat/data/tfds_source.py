@@ -80,7 +80,7 @@ def prepared_names(data_dir: Path) -> dict[str, dict[str, int]]:
             name = info.parent.parent.relative_to(data_dir).as_posix()
             if name.startswith(".") or find_prepared(data_dir, name) != info.parent:
                 continue
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 splits = json.loads(info.read_text("utf-8"))["splits"]
                 found[name] = {
                     _spelt(split["name"]): sum(map(int, split["shardLengths"])) for split in splits
@@ -125,7 +125,7 @@ def prepared_source(name: str, folder: Path) -> Source:
     """
     try:
         json.loads((folder / INFO).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder}/{INFO} cannot be read: {error}") from None
     _check_features(folder / "features.json")
     import tensorflow_datasets as tfds

@@ -129,7 +129,7 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
         ids = check_labels(ids, len(features), f"{path}: ids")[:limit]
     try:
         manifest = json.loads(str(arrays["manifest"])) if "manifest" in arrays else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
         raise InputError(f"{path}: manifest is not the JSON text of an object: leave it out")

@@ -8,6 +8,11 @@ twice agrees with itself, and metrics that take chance agreement within few samp
 agreement (of entropies, BCubed, the best assignment) do so once more. Percentiles of the
 replicates would often leave out the figure itself, of a small NMI nearly always. So they are moved
 to have their mean at the figure.
+
+What no image showed, no replicate shows. Of few images, or few of each class, the intervals are too
+narrow: they hold what they should less often than their level says. Where KNN is right for all N
+images, or for none, the interval of its accuracy has no width, though up to 3 / N of other images
+may turn out otherwise (the rule of three for 95 %, Hanley and Lippman-Hand 1983).
 """
 
 from __future__ import annotations

@@ -196,6 +196,6 @@ def manifest(folder: Path) -> dict:
     """What a SavedModel of kfeat's says it was made from; empty for anybody else's."""
     try:
         found = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

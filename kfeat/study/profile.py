@@ -76,7 +76,7 @@ def read(name: str) -> Profile:
         raise InputError(
             f"profile {name} cannot be read ({error.strerror}): choose one of {there}, or a file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"profile {name} is not valid TOML: {error}") from None
     tables = published.tables()
     known = (*_KEYS, *tables)

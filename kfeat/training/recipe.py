@@ -144,7 +144,7 @@ def read(path: Path, origin: str | None = None) -> dict[str, Any]:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"recipe {origin} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"recipe {origin} is not valid TOML: {error}") from None
     return checked(values, f"recipe {origin}")
 
@@ -214,7 +214,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"--set {setting}: write it as key=value")
         try:
             value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             value = text.strip()
         if key.strip() == "model":
             raise InputError(f"--set {setting}: the model is the argument of kfeat train")

@@ -271,6 +271,8 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     )
     np.savez(tmp_path / "list.npz", features=good, manifest=np.array("[1]"))
     refused("list.npz", "manifest is not the JSON text of an object")
+    np.savez(tmp_path / "nested.npz", features=good, manifest=np.array("[" * 100_000))
+    refused("nested.npz", "manifest is not the JSON text of an object")
 
     np.savez(tmp_path / "whole.npz", features=good)
     data = bytearray((tmp_path / "whole.npz").read_bytes())

@@ -82,9 +82,10 @@ def test_a_file_is_read_and_its_errors_name_it(tmp_path):
     file.write_text("epochs = 3\n")
     with pytest.raises(InputError, match="mine.toml lacks data, image_size, batch_size"):
         recipes.compose("cae1", str(file))
-    file.write_text("epochs = \n")
-    with pytest.raises(InputError, match="mine.toml is not valid TOML"):
-        recipes.compose("cae1", str(file))
+    for broken in ("epochs = \n", f"epochs = {'[' * 100_000}"):
+        file.write_text(broken)
+        with pytest.raises(InputError, match="mine.toml is not valid TOML"):
+            recipes.compose("cae1", str(file))
     with pytest.raises(InputError, match=r"nothing.toml cannot be read: No such file"):
         recipes.compose("cae1", "nothing.toml")
     with pytest.raises(InputError, match="recipe resnet18 is for the model 'resnet18'"):
