@@ -52,10 +52,7 @@ def convolve(
         -(-(side - (k - 1) * (padding == "valid")) // stride)
         for side, k, stride in zip(size, kernel_size, strides, strict=True)
     ]
-    small = max(output_size) <= LARGEST_BY_POSITIONS
-    by_positions = kernel_size == (1, 1) or small
-    # Of 1x1 kernels, oneDNN's gradient of fewer channels than filters is the faster one.
-    fewer = strides == (1, 1) and maps.dtype == tf.float32 and kernel.shape[2] < kernel.shape[3]
+    by_positions = kernel_size == (1, 1) or max(output_size) <= LARGEST_BY_POSITIONS
 
     @tf.custom_gradient
     def convolution(maps: tf.Tensor, kernel: tf.Tensor) -> tuple:
@@ -65,7 +62,7 @@ def convolve(
             outputs = tf.nn.conv2d(maps, kernel, strides, padding.upper())
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            if by_positions and (small or not fewer):
+            if by_positions:
                 for_maps = maps_gradient(upstream, kernel, size, strides, padding)
             else:
                 for_maps = tf.raw_ops.Conv2DBackpropInput(
@@ -128,6 +125,10 @@ def maps_gradient(
         [N, H, W, C].
     """
     channels, filters = kernel.shape[2:]
+    # oneDNN is slow to multiply by the transpose of a float32 matrix of more columns than rows.
+    turned = kernel.dtype == tf.float32 and channels < filters
+    if turned:
+        kernel = tf.transpose(kernel, [0, 1, 3, 2])
     phase_size = (-(-size[0] // strides[0]), -(-size[1] // strides[1]))
     phases: dict[tuple[int, int], list[tf.Tensor]] = {}
     for row in _overlaps(size[0], kernel.shape[0], strides[0], padding):
@@ -135,7 +136,7 @@ def maps_gradient(
             if row.length and column.length:
                 there = tf.reshape(upstream[:, row.out, column.out], [-1, filters])
                 weights = kernel[row.position, column.position]
-                product = tf.matmul(there, weights, transpose_b=True)
+                product = tf.matmul(there, weights, transpose_b=not turned)
                 product = tf.reshape(product, [-1, row.length, column.length, channels])
                 top, down = row.start // strides[0], row.start % strides[0]
                 left, across = column.start // strides[1], column.start % strides[1]
