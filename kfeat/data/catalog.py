@@ -96,9 +96,14 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
         ``data_dir``: the folder looked into; ``embedded`` and ``prepared``: for each name the
         number of images of each split; ``addable``: for each name that `binaries.add` takes,
         the archive that it is made from.
+
+    Raises:
+        InputError: ``data_dir`` is no folder.
     """
     from kfeat.data import binaries, digits, photos, tfds_source
 
+    if data_dir and not expand(data_dir).is_dir():
+        raise InputError(f"{data_dir} is no folder: give the one where TFDS keeps prepared data")
     data_dir = expand(data_dir) if data_dir else default_data_dir()
     return {
         "data_dir": str(data_dir),

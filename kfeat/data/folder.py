@@ -227,6 +227,7 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     if not tree.folders:
         return {}
     if not _is_split_into_folders(tree):
+        log.info("%s has no folders of splits: a fifth of each class is its test split", name)
         return _cut_into_splits(tree)
     splits: dict[str, dict[str, str]] = {}
     for folder, below in sorted(tree.folders.items(), key=lambda item: _rank(item[0])):

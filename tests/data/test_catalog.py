@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from kfeat.data import tfds_source
-from kfeat.data.catalog import default_split, open_source, show
+from kfeat.data.catalog import default_split, listing, open_source, show
 from kfeat.errors import InputError
 from kfeat.reporting.sheet import contact_sheet
 from kfeat.serving.evaluate import evaluate
@@ -158,6 +158,8 @@ def test_listing_of_prepared_data(prepared):
     for name, splits in names.items():
         if name != "words":
             assert open_source(name, data_dir=prepared).splits == splits
+    with pytest.raises(InputError, match="nope is no folder: give the one where TFDS keeps"):
+        listing(prepared / "nope")
 
 
 def test_folder_in_the_working_directory(tmp_path, monkeypatch):

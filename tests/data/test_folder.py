@@ -1,3 +1,4 @@
+import logging
 import os
 import struct
 import warnings
@@ -229,7 +230,7 @@ def test_all_images_unreadable_is_an_error_that_names_one(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_layout_of_classes(tmp_path):
+def test_layout_of_classes(tmp_path, caplog):
     for label, count in {"cat": 11, "dog": 5, "eel": 1, "train": 2}.items():
         for n in range(count):
             write(tmp_path / label / f"{n}.png")
@@ -239,7 +240,9 @@ def test_layout_of_classes(tmp_path):
     (tmp_path / "cat" / "Thumbs.db").touch()
     (tmp_path / "empty").mkdir()
 
-    source = opened(tmp_path)
+    with caplog.at_level(logging.INFO, "kfeat"):
+        source = opened(tmp_path)
+    assert "has no folders of splits: a fifth of each class is its test split" in caplog.text
     assert source.class_names == ("cat", "dog", "eel", "train")
     assert source.splits == {"train": 9 + 4 + 1 + 1, "test": 3 + 1 + 1, "all": 20}
     assert source.labelled == {"train", "test", "all"}
