@@ -353,6 +353,31 @@ def test_anybodys_models_are_folded_exported_and_run(tmp_path, images, kind, pol
     agree(features(exported, small), np.asarray(expected), "float32")
 
 
+@pytest.mark.parametrize("family", ["gated convolutions", "attention"])
+def test_families_that_kfeat_does_not_train_are_computed_alike(family, images, tmp_path):
+    pixels = keras.Input([SIZE, SIZE, 3])
+    x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
+    x = layers.Conv2D(32, 8, strides=8, activation="swish")(x)
+    if family == "attention":
+        x = layers.LayerNormalization()(layers.Reshape([-1, 32])(x))
+        x = layers.Add()([x, layers.MultiHeadAttention(4, 8)(x, x)])
+        x = layers.GlobalAveragePooling1D()(layers.Dense(24, activation="gelu")(x))
+    else:
+        x = layers.DepthwiseConv2D(3, padding="same")(x)
+        x = layers.Activation("hard_swish")(layers.GroupNormalization(8)(x))
+        gate = layers.Dense(32, activation="sigmoid")(layers.GlobalAveragePooling2D()(x))
+        x = layers.Multiply()([x, layers.Reshape([1, 1, 32])(gate)])
+        x = layers.GlobalAveragePooling2D()(layers.UnitNormalization()(x))
+    model = moved(keras.Model(pixels, x))
+    model.save(tmp_path / "mine.keras")
+    expected = np.asarray(model(images.astype("float32"), training=False))
+    exported = encoder.load(export(tmp_path / "mine.keras", home=tmp_path), "tensorflow")
+    agree(features(exported, images), expected, "float32")
+    pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
+    loaded = encoder.load(tmp_path / "mine.keras", "openvino", "float32")
+    agree(features(loaded, images), expected, "float32")
+
+
 def test_weights_live_until_openvino_has_read_them(tmp_path, images, monkeypatch):
     pytest.importorskip("openvino")
     read = encoder.engines.openvino
