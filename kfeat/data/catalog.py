@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from kfeat.data.source import UNLABELLED, Source
 from kfeat.errors import InputError, expand, nearest, spelled
+
+log = logging.getLogger("kfeat")
 
 EMBEDDED = ("photos", "digits")
 """Data that come with kfeat's dependencies; each is a file here."""
@@ -39,6 +42,10 @@ def open_source(
     name = spelled("data", name)
     data_dir = expand(data_dir) if data_dir else default_data_dir()
     if name in EMBEDDED:
+        if Path(name).is_dir():
+            log.warning(
+                "%s is the data that come with kfeat: write ./%s for the folder", name, name
+            )
         return importlib.import_module(f"kfeat.data.{name}").source()
     if not name:
         raise InputError("the data set has no name: give one such as photos, or a folder")

@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,11 +128,13 @@ def prepared_source(name: str, folder: Path) -> Source:
         json.loads((folder / INFO).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder}/{INFO} cannot be read: {error}") from None
-    _check_features(folder / "features.json")
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(folder)
+        with _own_features_only(folder):
+            builder = tfds.builder_from_directory(folder)
+    except _ForeignError:
+        raise
     except Exception as error:
         raise InputError(
             f"{folder} is no data set that TFDS can read: {first_line(error)}"
@@ -139,33 +142,35 @@ def prepared_source(name: str, folder: Path) -> Source:
     return _from_builder(name, builder)
 
 
-def _check_features(file: Path) -> None:
-    """Raise `InputError` where a data set names classes that are not TFDS's own.
+@contextlib.contextmanager
+def _own_features_only(folder: Path) -> Iterator[None]:
+    """Have TFDS refuse classes of features that are not its own.
 
-    TFDS imports the module of each, whatever it is.
+    A prepared data set names the classes of its features, and TFDS imports their modules,
+    whatever they are: code of anybody's would run.
     """
+    import tensorflow_datasets as tfds
 
-    def walk(part: Any) -> None:
-        if isinstance(part, dict):
-            for key in ("pythonClassName", "type"):
-                made_by = part.get(key)
-                if isinstance(made_by, str) and not made_by.startswith("tensorflow_datasets."):
-                    raise InputError(
-                        f"{file} names {made_by}, which is no part of TFDS: its module is not run"
-                    )
-        for below in part.values() if isinstance(part, dict) else part:
-            if isinstance(below, dict | list):
-                walk(below)
+    connector = tfds.features.FeatureConnector
+    replaced = vars(connector)["cls_from_name"]
+    resolve = connector.cls_from_name
 
-    if not file.is_file():
-        return
+    def own(cls: Any, name: str) -> Any:
+        if not name.startswith("tensorflow_datasets."):
+            raise _ForeignError(
+                f"{folder} names {name}, which is no part of TFDS: its module is not run"
+            )
+        return resolve(name)
+
+    connector.cls_from_name = classmethod(own)
     try:
-        described = json.loads(file.read_text("utf-8"))
-        walk(described if isinstance(described, dict) else {})
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {first_line(error)}") from None
+        yield
+    finally:
+        connector.cls_from_name = replaced
+
+
+class _ForeignError(InputError):
+    """A data set names a class that is not TFDS's."""
 
 
 def fetched_source(name: str, data_dir: Path) -> Source:

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from kfeat.data import pipeline
 from kfeat.data.source import Source
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.files import check_writable, written
 from kfeat.progress import progress
 
@@ -45,12 +44,12 @@ def contact_sheet(
     Raises:
         InputError: no such split, no readable image, or the file cannot be written.
     """
-    path = Path(path)
+    path = expand(path)
     split = source.require(split or next(iter(source.splits)))
     check_writable(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: the contact sheet is a PNG file, give a name that ends in .png")
-    grid = _grid(source, split, columns, rows)
+    grid = _grid(source, split, columns, rows, cell)
     for file, reason in source.unreadable.items():
         log.warning("passed over %s: %s", file, reason)
     if not any(grid):
@@ -62,10 +61,12 @@ def contact_sheet(
         _draw(grid, list(names), cell).save(unfinished, "PNG")
 
 
-def _grid(source: Source, split: str, columns: int, rows: int) -> list[list[np.ndarray]]:
-    """Read the images of each row, until all rows are full."""
+def _grid(
+    source: Source, split: str, columns: int, rows: int, cell: int
+) -> list[list[Image.Image]]:
+    """Read the images of each row, until all rows are full, each fitted into its cell."""
     labelled = split in source.labelled
-    grid: list[list[np.ndarray]] = [[] for _ in range(rows)]
+    grid: list[list[Image.Image]] = [[] for _ in range(rows)]
     if labelled:
         grid = grid[: len(source.class_names or ())]
     missing = len(grid) * columns
@@ -74,14 +75,15 @@ def _grid(source: Source, split: str, columns: int, rows: int) -> list[list[np.n
             bar.update()
             row = int(element["label"]) if labelled else (rows * columns - missing) // columns
             if row < len(grid) and len(grid[row]) < columns:
-                grid[row].append(element["image"])
+                pixels = Image.fromarray(element["image"])
+                grid[row].append(ImageOps.contain(pixels, (cell, cell)))
                 missing -= 1
             if not missing:
                 break
     return [row for row in grid if row] if not labelled else grid
 
 
-def _draw(grid: list[list[np.ndarray]], names: list[str], cell: int) -> Image.Image:
+def _draw(grid: list[list[Image.Image]], names: list[str], cell: int) -> Image.Image:
     font = ImageFont.load_default(max(10, cell // 7))
     margin = max((int(font.getlength(name)) + 2 * _GAP for name in names), default=0)
     step = cell + _GAP
@@ -92,8 +94,7 @@ def _draw(grid: list[list[np.ndarray]], names: list[str], cell: int) -> Image.Im
         top = _GAP + y * step
         if names:
             draw.text((_GAP, top + cell // 2), names[y], "black", font, anchor="lm")
-        for x, pixels in enumerate(row):
-            image = ImageOps.contain(Image.fromarray(pixels), (cell, cell))
+        for x, image in enumerate(row):
             left = margin + _GAP + x * step
             corner = (left + (cell - image.width) // 2, top + (cell - image.height) // 2)
             sheet.paste(image, corner)

@@ -108,7 +108,7 @@ def draw_planes(
         axis.set_xticks([])
         axis.set_yticks([])
         if panel["plane"] is None:
-            text = textwrap.fill(f"failed: {panel['failed']}", 30, max_lines=10)
+            text = textwrap.fill(f"failed: {on_one_line(panel['failed'])}", 30, max_lines=10)
             place = {"ha": "center", "va": "center", "transform": axis.transAxes}
             axis.text(0.5, 0.5, text, color="#a00000", fontsize=7, parse_math=False, **place)
             continue

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfeat.errors import InputError, first_line, whole
+from kfeat.errors import InputError, expand, first_line, whole
 from kfeat.files import written
 from kfeat.scoring.metrics import as_labels
 
@@ -99,6 +99,7 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
             f"features of type {type(path).__name__}: give the path of an .npz file "
             "(kfeat.scoring.scorecard.score takes arrays)"
         )
+    path = expand(path)
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file: give the .npz file of the features")
     if not zipfile.is_zipfile(path):

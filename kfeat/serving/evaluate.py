@@ -65,8 +65,9 @@ def score(
             ``"pca128"`` (their 128 principal components, fitted to the train images).
         test: the data set to test on, a name or a path.
         train: the data set that KNN is fitted to; None for the same.
-        test_split: None for ``test``, else ``validation``, ``val`` or ``valid``, else the only
-            one with labels, else ``all``, else the only one.
+        test_split: None for the first that has labels, or else is there, of ``test``,
+            ``validation``, ``val`` and ``valid``, else the only one with labels, else ``all``,
+            else the only one.
         train_split: None for ``train``, if there is one. pca128 can be fitted to images
             without labels too.
         k: clusters of k-means.
@@ -177,7 +178,8 @@ def score_models(
             encoder.locate(name, options.get("home"))
     needs: tuple[str, ...] = ()
     if report:
-        check_writable(Path(report))
+        report = expand(report)
+        check_writable(report)
         if report_map not in PROJECTIONS:
             raise InputError(f"map {report_map!r}: choose one of {', '.join(PROJECTIONS)}")
         needs = ("map",)
@@ -491,9 +493,11 @@ def _test_split(source: Source, split: str | None) -> str:
     if split is not None:
         return source.require(split)
     labelled = [name for name in source.splits if name in source.labelled]
-    for usual in (*TEST_SPLITS, *(labelled if len(labelled) == 1 else ["all"])):
-        if usual in source.splits:
-            return usual
+    usual = [name for name in TEST_SPLITS if name in source.splits]
+    only = labelled if len(labelled) == 1 else [name for name in ["all"] if name in source.splits]
+    chosen = [name for name in usual if name in labelled] or usual or only
+    if chosen:
+        return chosen[0]
     if len(source.splits) == 1:
         return next(iter(source.splits))
     raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.reporting import plots
 from kfeat.scoring.features import Features, load_features
 from kfeat.scoring.projection import PROJECTIONS, project
@@ -52,7 +52,7 @@ def plot(
         InputError: the model, the data or an option cannot be used, or the data lack what the
             figure shows.
     """
-    path = Path(path)
+    path = expand(path)
     _check(what, path, map, colour)
     from kfeat.serving.evaluate import evaluate
 
@@ -93,7 +93,7 @@ def plot_features(
     """
     from kfeat.scoring.scorecard import score_features
 
-    path = Path(path)
+    path = expand(path)
     _check(what, path, map, colour)
     if what in ("clusters", "neighbours"):
         raise InputError(f"{what} shows images, which features have not: give a model and data")

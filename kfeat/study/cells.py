@@ -224,9 +224,17 @@ class Cells:
             "metrics": metrics,
             "reconstruction": reconstruction,
             "intervals": intervals,
-            "minutes": self.minutes[run.name],
+            "minutes": self._minutes(training, seed),
             "card": card,
         }
+
+    def _minutes(self, training: str, seed: int) -> float:
+        """How long a training took, with those that it starts from."""
+        minutes, stage = 0.0, training or None
+        while stage:
+            minutes += self.minutes[self.trained(stage, seed).name]
+            stage = self.profile.parent(stage)
+        return minutes
 
     def _likenesses(self, run: Path, card: dict[str, Any]) -> dict[str, list[float]]:
         """How like each test image its reconstruction is; see `likeness`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfeat.errors import InputError, nearest
+from kfeat.errors import InputError, expand, nearest
 from kfeat.study import published
 from kfeat.training import recipe as recipes
 
@@ -68,7 +68,7 @@ def read(name: str) -> Profile:
     Raises:
         InputError: it cannot be read, or something in it cannot be used.
     """
-    path = shipped().get(name, Path(name))
+    path = shipped().get(name) or expand(name)
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.scoring.features import load_features
 from kfeat.scoring.intervals import moved
 from kfeat.study import published
@@ -63,7 +63,7 @@ def reproduce(
     from kfeat.serving.export import software
 
     started = time.perf_counter()
-    output = Path(output)
+    output = expand(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,6 +116,8 @@ def reproduce(
             results["report"] = _report(results, cells, output, command)
         except Exception as error:  # tables and figures are there already
             cells.fail("report.html", error)
+    if not results["report"]:
+        (output / "report.html").unlink(missing_ok=True)
     results["minutes"]["command"] = (time.perf_counter() - started) / 60
     write_index(results, output)
     return results
@@ -189,7 +191,8 @@ def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[
         the mean over seeds, or None where there is none; ``std``: to the sample standard deviation
         over seeds, None for one seed; ``intervals``: to the 95 % interval, about the mean and as
         wide as the first seed's; ``reconstruction``: the means, or None; their intervals are among
-        ``intervals``; ``minutes``: of all its trainings; ``seeds``: those that have a score;
+        ``intervals``; ``minutes``: of all its trainings, and of those that they
+        start from; ``seeds``: those that have a score;
         ``failed``: the reason why a seed has none, or None.
     """
     training = cells.profile.tables[table].get(name)

@@ -12,6 +12,7 @@ from PIL import Image
 from kfeat.data import tfds_source
 from kfeat.data.catalog import default_split, listing, open_source, show
 from kfeat.errors import InputError
+from kfeat.reporting import sheet
 from kfeat.reporting.sheet import contact_sheet
 from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import thumbnails
@@ -126,10 +127,19 @@ def test_modules_that_a_folder_names_are_not_run(prepared, tmp_path):
     text = (folder / "features.json").read_text()
     own = "tensorflow_datasets.core.features.image_feature.Image"
     assert own in text
-    (folder / "features.json").write_text(text.replace(own, "antigravity.Image"))
-    with pytest.raises(InputError, match=r"names antigravity.Image, which is no part of TFDS"):
-        open_source(str(folder))
-    assert "antigravity" not in sys.modules
+    outer = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+    stranger = {"image": {"type": "antigravity.Image", "content": {}}}
+    for changed in (
+        text.replace(own, "antigravity.Image"),
+        text.replace("pythonClassName", "python_class_name").replace(own, "antigravity.Image"),
+        json.dumps({"pythonClassName": outer, "jsonFeature": {"json": json.dumps(stranger)}}),
+    ):
+        (folder / "features.json").write_text(changed)
+        with pytest.raises(InputError, match=r"names antigravity.Image, which is no part of TFDS"):
+            open_source(str(folder))
+        assert "antigravity" not in sys.modules
+    (folder / "features.json").write_text(text)
+    assert open_source(str(folder)).splits == {"train": 2}
 
 
 def test_data_without_images_are_refused(prepared):
@@ -303,6 +313,25 @@ def test_pictures_of_a_limited_score_are_of_the_images_scored(tmp_path):
     pixels = parts["test"].features[rows].reshape(3, 4, 4, 3) * 255
     np.testing.assert_array_equal(shown, pixels.round())
     assert len(np.unique(parts["test"].labels)) == 3
+
+
+def test_contact_sheet_keeps_images_as_small_as_they_are_shown(tmp_path, monkeypatch):
+    for n in range(3):
+        Image.new("RGB", (800, 1200 + n), "red").save(tmp_path / f"{n}.png")
+    drawn = []
+    draw = sheet._draw
+    monkeypatch.setattr(sheet, "_draw", lambda grid, *rest: drawn.extend(grid) or draw(grid, *rest))
+    contact_sheet(open_source(str(tmp_path)), tmp_path / "sheet.png")
+    assert [image.size for row in drawn for image in row] == [(64, 96)] * 3
+
+
+def test_an_embedded_name_is_not_a_folders(tmp_path, monkeypatch, caplog):
+    (tmp_path / "digits").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "digits" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert "train" in open_source("digits").splits
+    assert "write ./digits for the folder" in caplog.text
+    assert open_source("./digits").splits == {"unlabelled": 1}
 
 
 def test_contact_sheet_that_cannot_be_written(folder, tmp_path):

@@ -99,6 +99,21 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
             kfeat.score(path, "no such data", **option)
 
 
+def test_a_test_split_with_labels_comes_first(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folder / "train", tmp_path / "pictures" / "train")
+    shutil.copytree(folder / "test", tmp_path / "pictures" / "val")
+    (tmp_path / "pictures" / "test").mkdir()
+    for file in (folder / "test").rglob("*.png"):
+        shutil.copy(file, tmp_path / "pictures" / "test")
+    options = {"k": 3, "image_size": 32, "report": "~/page.html"}
+    card = kfeat.score("pixels", str(tmp_path / "pictures"), **options)
+    assert card["test"]["split"] == "val" and card["classification"]["accuracy"] is not None
+    assert (tmp_path / "page.html").exists()
+    card = kfeat.score("pixels", str(tmp_path / "pictures"), test_split="test", k=3, image_size=32)
+    assert card["test"]["split"] == "test" and card["clustering"]["nmi"] is None
+
+
 def test_pca128_learns_from_images_without_labels(photographs, tmp_path):
     root = tmp_path / "pictures"
     for n, image in enumerate(np.concatenate([photographs[0], photographs[0][:, ::-1]])):

@@ -127,10 +127,14 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
 
 
 def test_the_fine_tuned_starts_from_the_pre_trained(made):
-    _, output = made
+    results, output = made
     (first,) = output.glob("runs/first-seed3-*")
     (second,) = output.glob("runs/second-seed3-*")
     assert f'weights = "{first}"' in (second / "recipe.toml").read_text()
+    seconds = [json.loads((run / "results.json").read_text())["seconds"] for run in (first, second)]
+    minutes = {r["name"]: r["minutes"] for rows in results["tables"].values() for r in rows}
+    assert minutes["ResNet18"] == pytest.approx(sum(seconds) / 60)
+    assert minutes["ResNet18 crossed"] == pytest.approx(seconds[0] / 60)
 
 
 def test_what_is_made_is_used_again_and_the_same(made, tiny):
@@ -217,6 +221,8 @@ def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch
     assert results["figures"]["figure1"]["files"] and not results["figures"]["figure2"]["files"]
     assert "* figure3: MemoryError()" in (output / "README.md").read_text()
     assert (output / results["report"]).exists()
+    results = reproduce(tiny, ["figure1"], output)
+    assert results["report"] is None and not (output / "report.html").exists()
 
 
 def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, folder, tmp_path):
@@ -317,7 +323,7 @@ def test_a_panel_shows_its_classes_or_why_it_failed(tmp_path):
     plane = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     panels = [
         {"name": "A", "failed": None, "plane": plane, "labels": np.arange(60) % 2},
-        {"name": "B", "failed": "$no$ data_x", "plane": None, "labels": None},
+        {"name": "B", "failed": "$no$ data_x\udcff", "plane": None, "labels": None},
         {"name": "C", "failed": None, "plane": plane, "labels": np.full(60, 12)},
         {"name": "D", "failed": None, "plane": plane, "labels": np.full(60, 3)},
     ]
