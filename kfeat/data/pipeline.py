@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -288,10 +289,19 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
     import tensorflow as tf
 
     types = [tf.uint8] if data.labels is None else [tf.uint8, tf.int64]
+    shape = (batch_size, *data.images.shape[1:])
+    # TensorFlow keeps what a numpy_function calls until the process ends: not the images with it.
+    made = weakref.ref(batch)
+
+    def call(position: np.int64) -> list[np.ndarray]:
+        function = made()
+        if function is None:
+            raise RuntimeError("the batches are gone")
+        return function(position)
 
     def element(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, *labels = tf.numpy_function(batch, [position], types, stateful=False)
-        images.set_shape((batch_size, *data.images.shape[1:]))
+        images, *labels = tf.numpy_function(call, [position], types, stateful=False)
+        images.set_shape(shape)
         if not labels:
             return images, images
         labels[0].set_shape((batch_size,))
@@ -302,7 +312,9 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
     # wakes up, which it does at ever longer intervals, up to a minute.
     options.autotune.enabled = False
     batches = positions.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
-    return batches.with_options(options)
+    batches = batches.with_options(options)
+    batches.made_by = batch  # for as long as the batches are wanted
+    return batches
 
 
 def augment(

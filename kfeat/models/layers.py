@@ -15,6 +15,11 @@ if keras.backend.backend() != "tensorflow":
     raise InputError(
         f"KERAS_BACKEND is {keras.backend.backend()!r}: kfeat runs on 'tensorflow', unset it"
     )
+if keras.config.image_data_format() != "channels_last":
+    raise InputError(
+        "Keras's image_data_format is 'channels_first': kfeat's images have their channels last, "
+        "change it in ~/.keras/keras.json"
+    )
 
 
 @keras.saving.register_keras_serializable(package="kfeat")

@@ -24,7 +24,7 @@ from kfeat.progress import progress
 from kfeat.scoring.features import Features
 from kfeat.serving import engines, export
 from kfeat.serving.engines import Run
-from kfeat.serving.folding import folded
+from kfeat.serving.folding import convolves, folded
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -175,6 +175,10 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
             log.info("%s runs by TensorFlow: %s", path, error)
     if precision == "auto":
         wanted = loaded.precision
+    if wanted == "bfloat16" and path.suffix == ".keras" and loaded.precision == "float32":
+        raise InputError(
+            f"{path} has no convolutions that could compute in bfloat16: use --precision float32"
+        )
     if wanted not in (None, loaded.precision):
         raise InputError(
             f"{path} {_own(loaded.precision)}, which TensorFlow cannot change to {wanted}: give a "
@@ -207,7 +211,7 @@ def _keras(path: Path, precision: str | None) -> _Loaded:
         concrete.keeps = call  # of its variables it has weak references only
         return concrete
 
-    precision = precision or "float32"
+    precision = precision if precision and convolves(model) else "float32"
     shape, dtype = tuple(images.shape), tf.as_dtype(images.dtype)
 
     def call(batch: tf.Tensor) -> tf.Tensor:

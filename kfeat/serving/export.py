@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kfeat.errors import InputError, expand
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
-from kfeat.serving.folding import folded
+from kfeat.serving.folding import convolves, folded
 
 if TYPE_CHECKING:
     import keras
@@ -111,11 +111,11 @@ def export(
     check_images(path, shape, tf.as_dtype(encoder.inputs[0].dtype))
     if len(vectors) != 2:
         raise InputError(f"{path} returns {vectors}, not one vector an image [N, D]")
-    lean = folded(encoder, precision)
-    if precision == "bfloat16" and precision not in {w.dtype for w in lean.weights}:
+    if precision == "bfloat16" and not convolves(encoder):
         raise InputError(
             f"{path} has no convolutions that could compute in bfloat16: export it in float32"
         )
+    lean = folded(encoder, precision)
     weights = [
         [variable.numpy() for variable in variables]
         for variables in (lean.trainable_variables, lean.non_trainable_variables)

@@ -37,6 +37,17 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
     return _folded(model, precision, within=False)
 
 
+def convolves(model: keras.Model) -> bool:
+    """Whether a model has a convolution, without which `folded` leaves it in float32."""
+    from keras import layers
+
+    return any(
+        isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose))
+        or (_is_graph(layer) and convolves(layer))
+        for layer in model.layers
+    )
+
+
 def _folded(model: keras.Model, precision: str, within: bool) -> keras.Model:
     """As `folded`; what a model ``within`` another one takes is float32."""
     import keras
@@ -64,7 +75,9 @@ def _folded(model: keras.Model, precision: str, within: bool) -> keras.Model:
         return type(layer).from_config(config)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in dropped else layer(*args, **kwargs)
+        if layer.name in dropped:
+            return args[0] if args else kwargs["inputs"]
+        return layer(*args, **kwargs)
 
     def take(tensor: keras.KerasTensor) -> keras.KerasTensor:
         dtype = "float32" if within and tensor.dtype in HALF else tensor.dtype

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,8 @@ def train(
     ``saved_models/<model>/<next version>/``.
 
     The same recipe gives the same weights on the same machine, to the last bit, whether or
-    not the training was interrupted and resumed.
+    not the training was interrupted and resumed. For that, TensorFlow is told to compute
+    deterministically, and its seed set; both stay for the process.
 
     Args:
         recipe: what to train and how; see `kfeat.training.recipe.compose`.
@@ -82,6 +84,7 @@ def train(
     output = expand(output)
     if not recipes.encodable(str(output)):
         raise InputError(f"{str(output)!r} is not UTF-8: choose another --output")
+    _check_run(output, recipe, resume, unknown=("split", "precision"))  # before data are fetched
     if recipe.weights not in ("none", "imagenet") and not _begun(output):
         weights.locate(recipe.weights)
     source = open_source(recipe.data, data_dir=data_dir, strict=strict)
@@ -194,22 +197,27 @@ def _locked(output: Path) -> Iterator[None]:
                 output.rmdir()
 
 
-def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """Start a run in an empty folder, or check the one to resume; its results if complete."""
+def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str] = ()) -> None:
+    """Raise `InputError` where a folder holds no run, or none that can be resumed so.
+
+    Args:
+        output: the folder.
+        recipe: what is to be trained.
+        resume: whether a run may be there.
+        unknown: keys of the recipe that only the data decide.
+    """
     toml = output / "recipe.toml"
     if not toml.exists():
-        if any(not file.match(f".*.{toml.name}") for file in output.iterdir()):  # killed at once
+        files = output.iterdir() if output.is_dir() else ()
+        if any(not file.match(f".*.{toml.name}") for file in files):  # killed at once
             raise InputError(f"{output} exists and is no run: choose another --output")
-        if resume:
-            log.info("%s: nothing to resume, starting anew", output)
-        write_text(toml, recipes.to_toml(recipe))
-        return None
+        return
     if not resume:
         raise InputError(f"{output} is a run already: add --resume or choose another --output")
     before = recipes.DEFAULTS | recipes.read(toml)
     now = dataclasses.asdict(recipe)
     del now["memory_limit"]  # changes nothing that is learnt
-    changed = [k for k, v in now.items() if before.get(k) != v]
+    changed = [k for k, v in now.items() if before.get(k) != v and k not in unknown]
     if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights, output):
         changed = []
     if changed:
@@ -219,6 +227,17 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
             f"({getattr(recipe, key)!r}; the run has {before.get(key)!r}): ask for the run's, or "
             "choose another --output"
         )
+
+
+def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Start a run in an empty folder, or check the one to resume; its results if complete."""
+    _check_run(output, recipe, resume)
+    toml = output / "recipe.toml"
+    if not toml.exists():
+        if resume:
+            log.info("%s: nothing to resume, starting anew", output)
+        write_text(toml, recipes.to_toml(recipe))
+        return None
     results = output / "results.json"
     return json.loads(results.read_text()) if results.exists() else None
 
@@ -377,17 +396,19 @@ def compiled(
 
     memory.keep_freed()
     tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(recipe.seed)
     precision, _ = resolve(recipe.precision)
     policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        graph = catalog.build_graph(recipe.model, recipe.image_size)
-    finally:
-        keras.config.set_dtype_policy(before)
-    objective = importlib.import_module(f"kfeat.training.{catalog.find(recipe.model).objective}")
-    model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
+    with _seeded(recipe.seed):
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            graph = catalog.build_graph(recipe.model, recipe.image_size)
+        finally:
+            keras.config.set_dtype_policy(before)
+        objective = importlib.import_module(
+            f"kfeat.training.{catalog.find(recipe.model).objective}"
+        )
+        model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
     made = optimizer(recipe, steps)
     finetune.prepare(graph, recipe, pretrained, made, UNDECAYED)
     model.compile(optimizer=made, jit_compile=False, **compilation)
@@ -397,6 +418,20 @@ def compiled(
         model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, class_count]))
         model.reset_metrics()
     return graph, model
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Have Keras draw by a seed; Python's and NumPy's generators go on as if it had not."""
+    import keras
+
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def portable(model: keras.Model, **changes: Any) -> keras.Model:

@@ -312,6 +312,13 @@ def test_the_command_line_chooses_its_keras_backend(trained, tmp_path, monkeypat
     assert done.returncode == 0, done.stderr
 
 
+def test_channels_that_come_first_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "keras.json").write_text('{"image_data_format": "channels_first"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    done = run("models", "show", "resnet18", home=tmp_path)
+    assert_one_line(done, "Keras's image_data_format is 'channels_first'", 2)
+
+
 def test_genuine_stl10_images(shared, tmp_path):
     """A folder of RGBA files with one image a class, and a split without labels."""
     sample = shared / "stl10_sample"

@@ -180,6 +180,27 @@ def test_statistics_that_a_layer_has_learnt_are_kept():
     np.testing.assert_allclose(folded(model)(images), model(images), rtol=1e-5, atol=1e-6)
 
 
+def test_a_normalisation_called_by_keyword_is_folded():
+    inputs = keras.Input((12, 12, 3))
+    model = moved(
+        keras.Model(inputs, layers.BatchNormalization()(inputs=layers.Conv2D(4, 3)(inputs)))
+    )
+    x = np.random.default_rng(0).normal(size=(3, 12, 12, 3)).astype("float32")
+    lean = folded(model)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in lean.layers)
+    np.testing.assert_allclose(lean(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_not_said_of_what_stays_in_float32(tmp_path, images, monkeypatch):
+    pixels = keras.Input([SIZE, SIZE, 3])
+    vectors = layers.Dense(8)(layers.GlobalAveragePooling2D()(pixels))
+    keras.Model(pixels, vectors).save(tmp_path / "dense.keras")
+    with pytest.raises(InputError, match="has no convolutions that could compute in bfloat16"):
+        encoder.load(tmp_path / "dense.keras", "tensorflow", "bfloat16")
+    monkeypatch.setattr(encoder, "resolve", lambda precision: ("bfloat16", "as a test wants"))
+    assert encoder.load(tmp_path / "dense.keras", "tensorflow", "auto").precision == "float32"
+
+
 def test_layers_with_weights_of_more_kinds_are_not_folded():
     inputs = keras.Input((6,))
     dense = layers.Dense(4)

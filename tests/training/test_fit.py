@@ -1,19 +1,23 @@
 import csv
 import dataclasses
 import fcntl
+import gc
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import keras
 import numpy as np
 import pytest
 
 from kfeat import compose, train
+from kfeat.data import pipeline
 from kfeat.errors import InputError
 from kfeat.serving import encoder, export
 from kfeat.training import recipe as recipes
@@ -70,6 +74,44 @@ def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(model, precision, fo
     train(recipes.compose(model, str(run / "recipe.toml")), again, home=tmp_path)
     assert_same_weights(run / "model.keras", again / "model.keras")
     assert (run / "recipe.toml").read_text() == (again / "recipe.toml").read_text()
+
+
+def test_images_go_with_their_training_and_the_callers_random_numbers_stay(
+    folder, tmp_path, monkeypatch
+):
+    images = []
+    load = pipeline.load
+
+    def loaded(*arguments, **options):
+        data = load(*arguments, **options)
+        images.append(weakref.ref(data.images))
+        return data
+
+    monkeypatch.setattr(pipeline, "load", loaded)
+    drawn = []
+    for n in range(2):
+        drawn.append((random.random(), np.random.random()))
+        train(recipe("cae1", folder, epochs=1), tmp_path / f"{n}", home=tmp_path)
+    assert drawn[0] != drawn[1]
+    random.seed(0)
+    np.random.seed(0)
+    assert drawn[1] != (random.random(), np.random.random())
+    gc.collect()
+    assert images and all(reference() is None for reference in images)
+
+
+def test_what_cannot_be_resumed_is_refused_before_data_are_opened(folder, tmp_path):
+    run = tmp_path / "run"
+    train(recipe("cae1", folder, epochs=1), run, home=tmp_path)
+    other = recipe("cae1", "no-such-data", epochs=1)
+    with pytest.raises(InputError, match="cannot be resumed with another data .'no-such-data'"):
+        train(other, run, resume=True, home=tmp_path)
+    with pytest.raises(InputError, match="is a run already: add --resume"):
+        train(other, run, home=tmp_path)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").touch()
+    with pytest.raises(InputError, match="letters exists and is no run"):
+        train(other, tmp_path / "letters", home=tmp_path)
 
 
 def test_another_seed_is_another_training(folder, tmp_path):
