@@ -74,8 +74,9 @@ def test_geometry_and_retrieval_equal_brute_force(case, block) -> None:
             assert effective_rank(features) == 0
     groups = len(set(labels))
     if 2 <= groups < len(labels):
+        # Products give distances of equal points as the root of a rounding, some 1e-8.
         expected = reference.silhouette_score(features.astype(np.float64), labels)
-        assert silhouette(features, labels) == pytest.approx(expected, abs=1e-9)
+        assert silhouette(features, labels) == pytest.approx(expected, abs=1e-6)
     else:
         assert silhouette(features, labels) is None
 
