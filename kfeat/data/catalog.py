@@ -109,13 +109,13 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
     """
     from kfeat.data import binaries, digits, photos, tfds_source
 
-    if data_dir and not expand(data_dir).is_dir():
+    folder = expand(data_dir) if data_dir else default_data_dir()
+    if data_dir and not folder.is_dir():
         raise InputError(f"{data_dir} is no folder: give the one where TFDS keeps prepared data")
-    data_dir = expand(data_dir) if data_dir else default_data_dir()
     return {
-        "data_dir": str(data_dir),
+        "data_dir": str(folder),
         "embedded": {"photos": dict(photos.SPLITS), "digits": dict(digits.SPLITS)},
-        "prepared": tfds_source.prepared_names(data_dir),
+        "prepared": tfds_source.prepared_names(folder),
         "addable": {name: archive.file for name, archive in binaries.ARCHIVES.items()},
     }
 

@@ -133,7 +133,7 @@ def prepared_source(name: str, folder: Path) -> Source:
     try:
         with _own_features_only(folder):
             builder = tfds.builder_from_directory(folder)
-    except _ForeignError:
+    except InputError:
         raise
     except Exception as error:
         raise InputError(
@@ -157,7 +157,7 @@ def _own_features_only(folder: Path) -> Iterator[None]:
 
     def own(cls: Any, name: str) -> Any:
         if not name.startswith("tensorflow_datasets."):
-            raise _ForeignError(
+            raise InputError(
                 f"{folder} names {name}, which is no part of TFDS: its module is not run"
             )
         return resolve(name)
@@ -167,10 +167,6 @@ def _own_features_only(folder: Path) -> Iterator[None]:
         yield
     finally:
         connector.cls_from_name = replaced
-
-
-class _ForeignError(InputError):
-    """A data set names a class that is not TFDS's."""
 
 
 def fetched_source(name: str, data_dir: Path) -> Source:

@@ -494,10 +494,12 @@ def _test_split(source: Source, split: str | None) -> str:
         return source.require(split)
     labelled = [name for name in source.splits if name in source.labelled]
     usual = [name for name in TEST_SPLITS if name in source.splits]
-    only = labelled if len(labelled) == 1 else [name for name in ["all"] if name in source.splits]
-    chosen = [name for name in usual if name in labelled] or usual or only
-    if chosen:
-        return chosen[0]
+    if usual:
+        return next((name for name in usual if name in labelled), usual[0])
+    if len(labelled) == 1:
+        return labelled[0]
+    if "all" in source.splits:
+        return "all"
     if len(source.splits) == 1:
         return next(iter(source.splits))
     raise InputError(

@@ -39,12 +39,8 @@ def folded(model: keras.Model, precision: str = "float32") -> keras.Model:
 
 def convolves(model: keras.Model) -> bool:
     """Whether a model has a convolution, without which `folded` leaves it in float32."""
-    from keras import layers
-
     return any(
-        isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose))
-        or (_is_graph(layer) and convolves(layer))
-        for layer in model.layers
+        _is_convolution(layer) or (_is_graph(layer) and convolves(layer)) for layer in model.layers
     )
 
 
@@ -109,6 +105,12 @@ def _is_graph(layer: keras.Operation) -> bool:
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and {"layers", "input_layers"} <= layer.get_config().keys()
     )
+
+
+def _is_convolution(layer: keras.Operation) -> bool:
+    from keras import layers
+
+    return isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose))
 
 
 @dataclass
@@ -178,13 +180,7 @@ def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
 
 def _convolving(model: keras.Model, uses: dict[str, _Uses]) -> set[str]:
     """The layers on the way from a convolution to another one, both included."""
-    from keras import layers
-
-    convolutions = {
-        layer.name
-        for layer in model.layers
-        if isinstance(layer, (layers.Conv2D, layers.Conv2DTranspose))
-    }
+    convolutions = {layer.name for layer in model.layers if _is_convolution(layer)}
 
     def reached(way: str) -> set[str]:
         found, front = set(convolutions), list(convolutions)

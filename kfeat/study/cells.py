@@ -39,6 +39,7 @@ class Cells:
     Attributes:
         failed: cells that could not be made, by name, with the reason.
         minutes: what each training took, by the name of its folder.
+        minutes_in_all: likewise, with the trainings that it starts from.
     """
 
     def __init__(self, profile: Profile, folder: Path, data_dir: str | Path | None = None) -> None:
@@ -47,6 +48,7 @@ class Cells:
         self.data_dir = data_dir
         self.failed: dict[str, str] = {}
         self.minutes: dict[str, float] = {}
+        self.minutes_in_all: dict[str, float] = {}
         self._sources: dict[str, Source] = {}
 
     def check(self) -> None:
@@ -129,7 +131,9 @@ class Cells:
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
         results = json.loads((run / "results.json").read_text("utf-8"))
-        self.minutes[run.name] = results["seconds"] / 60
+        self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60
+        if parent:
+            self.minutes_in_all[run.name] += self.minutes_in_all[start.name]
         return run
 
     def scored(self, training: str, seed: int) -> dict[str, Any]:
@@ -140,7 +144,8 @@ class Cells:
             ``metrics``: `kfeat.study.published.METRICS` to figures; ``reconstruction``: ``mse``,
             ``psnr`` (dB) and ``ssim``, means over the test images, or None; ``intervals``: of
             each of these figures the ends of its 95 % interval, by a bootstrap over test images;
-            ``minutes`` that the training took; ``card``: what `kfeat.score` returns.
+            ``minutes`` of the training and those that it starts from; ``card``: what `kfeat.score`
+            returns.
         """
         from kfeat.serving import encoder
 
@@ -224,17 +229,9 @@ class Cells:
             "metrics": metrics,
             "reconstruction": reconstruction,
             "intervals": intervals,
-            "minutes": self._minutes(training, seed),
+            "minutes": self.minutes_in_all[run.name],
             "card": card,
         }
-
-    def _minutes(self, training: str, seed: int) -> float:
-        """How long a training took, with those that it starts from."""
-        minutes, stage = 0.0, training or None
-        while stage:
-            minutes += self.minutes[self.trained(stage, seed).name]
-            stage = self.profile.parent(stage)
-        return minutes
 
     def _likenesses(self, run: Path, card: dict[str, Any]) -> dict[str, list[float]]:
         """How like each test image its reconstruction is; see `likeness`."""

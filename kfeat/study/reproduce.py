@@ -191,9 +191,8 @@ def row(cells: Cells, table: str, name: str, figures: dict[str, float]) -> dict[
         the mean over seeds, or None where there is none; ``std``: to the sample standard deviation
         over seeds, None for one seed; ``intervals``: to the 95 % interval, about the mean and as
         wide as the first seed's; ``reconstruction``: the means, or None; their intervals are among
-        ``intervals``; ``minutes``: of all its trainings, and of those that they
-        start from; ``seeds``: those that have a score;
-        ``failed``: the reason why a seed has none, or None.
+        ``intervals``; ``minutes``: of all its trainings, and of those that they start from;
+        ``seeds``: those that have a score; ``failed``: the reason why a seed has none, or None.
     """
     training = cells.profile.tables[table].get(name)
     entry = _empty(name, training, figures)
