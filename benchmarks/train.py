@@ -65,6 +65,7 @@ def kfeat(arch: str, precision: str, size: int, batch: int, steps: int, **change
             flip=recipe.flip,
             shift=recipe.shift,
             crop_area=recipe.crop_area,
+            erase=recipe.erase,
         )
         model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
         return steps * batch

@@ -225,6 +225,7 @@ def training_batches(
     flip: bool = False,
     shift: int = 0,
     crop_area: float = 1.0,
+    erase: int = 0,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches for a range of epochs.
 
@@ -242,6 +243,7 @@ def training_batches(
             the image mirrored at its edge.
         crop_area: cut each image down to a random part of at least this share of its area, and
             scale that up again; 1 for none.
+        erase: paint over a random square of so many pixels a side in each image; 0 for none.
 
     Returns:
         Elements (images uint8 [B, S, S, 3], target): target is labels int64 [B], or the
@@ -259,9 +261,9 @@ def training_batches(
         epoch, step = divmod(int(position), steps)
         chosen = order(epoch)[step * batch_size : (step + 1) * batch_size]
         images = data.images[chosen]
-        if flip or shift or crop_area < 1:
+        if flip or shift or crop_area < 1 or erase:
             rng = random(seed, AUGMENTATION, epoch, step)
-            images = augment(images, rng, flip=flip, shift=shift, crop_area=crop_area)
+            images = augment(images, rng, flip=flip, shift=shift, crop_area=crop_area, erase=erase)
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
     positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
@@ -324,19 +326,25 @@ def augment(
     flip: bool,
     shift: int,
     crop_area: float = 1.0,
+    erase: int = 0,
 ) -> np.ndarray:
-    """Mirror, shift and crop each image of a batch at random.
+    """Mirror, shift, crop and erase a part of each image of a batch at random.
 
     A crop's share of the area is uniform in [crop_area, 1]; the ratio of its sides is log-uniform
     in as much of [3/4, 4/3] as fits into the image, and its place is uniform (after Szegedy et
     al., Going deeper with convolutions, 2015, section 6). Pillow scales it up, bilinear.
 
+    The centre of an erased square is uniform over the image, whose edge may cut the square off
+    (DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
+    2017). It takes the image's own mean colour: the paper's is that of all images.
+
     Args:
         images: uint8 [B, S, S, 3].
-        rng: draws one flip and two shifts an image, and four numbers more for a crop.
+        rng: draws one flip and two shifts an image, four numbers more for a crop, two for a square.
         flip: see `training_batches`.
         shift: see `training_batches`; less than S.
         crop_area: see `training_batches`; above 0, up to 1.
+        erase: see `training_batches`.
 
     Returns:
         A new array of the same shape and type.
@@ -360,4 +368,9 @@ def augment(
         for n, box in enumerate(boxes.tolist()):
             image = Image.fromarray(out[n])
             out[n] = image.resize((size, size), Image.Resampling.BILINEAR, tuple(box))
+    if erase:
+        colours = np.rint(out.mean((1, 2))).astype(np.uint8)
+        starts = rng.integers(0, size, (count, 2)) - erase // 2
+        for image, colour, (top, left) in zip(out, colours, starts.tolist(), strict=True):
+            image[max(top, 0) : top + erase, max(left, 0) : left + erase] = colour
     return out

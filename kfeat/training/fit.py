@@ -327,6 +327,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         flip=recipe.flip,
         shift=recipe.shift,
         crop_area=recipe.crop_area,
+        erase=recipe.erase,
     )
     bar = progress(
         desc=recipe.model,

@@ -38,6 +38,8 @@ class Recipe:
         shift: move each image by up to so many pixels at random.
         crop_area: cut each image down to a random part of at least this share of its area, and
             scale that up again; 1 for none.
+        erase: paint over a random square of so many pixels a side in each image, with its mean
+            colour (cutout); 0 for none; classification only.
         optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"adam"`` or ``"adamw"``.
         learning_rate: its highest value.
         schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
@@ -71,6 +73,7 @@ class Recipe:
     flip: bool = False
     shift: int = 0
     crop_area: float = 1.0
+    erase: int = 0
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
@@ -112,6 +115,7 @@ _BOUNDS = {
     "seed": (0, 2**32 - 1),
     "shift": (0, 4095),
     "crop_area": (0.01, 1),
+    "erase": (0, 4095),
     "learning_rate": (1e-12, 1e3),
     "warmup_epochs": (0, 1e6),
     "weight_decay": (0, 1e3),
@@ -261,13 +265,19 @@ def check(recipe: Recipe) -> None:
     catalog.check_image_size(model, recipe.image_size)
     if recipe.shift >= recipe.image_size:
         raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
+    if recipe.erase >= recipe.image_size:
+        raise InputError(f"erase must be less than image_size, {recipe.image_size} pixels")
     if recipe.weight_decay and recipe.optimizer == "adam":
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
         )
     weights.check(recipe.weights, model)
-    if recipe.label_smoothing and not encoder.supervised:
+    if encoder.supervised:
+        return
+    if recipe.label_smoothing:
         raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
+    if recipe.erase:
+        raise InputError(f"erase does not apply to {model}, which would learn to paint the squares")
 
 
 def to_toml(recipe: Recipe) -> str:

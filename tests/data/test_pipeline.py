@@ -76,7 +76,7 @@ def test_order_and_augmentation_differ_between_epochs_and_seeds():
     plain = epochs(0)
     orders = [tuple(y) for _, y in plain + epochs(1)]
     assert len(set(orders)) == len(orders)
-    for options in ({"flip": True}, {"shift": 3}, {"crop_area": 0.5}):
+    for options in ({"flip": True}, {"shift": 3}, {"crop_area": 0.5}, {"erase": 2}):
         changes = set()
         for x, y in epochs(0, **options) + epochs(1, **options):
             original = data.images[y]
@@ -131,6 +131,25 @@ def test_a_crop_is_a_part_of_the_image_scaled_up(crop_area, seed):
     assert (heights <= widths * 4 / 3 + 3 * rounding).all()
     assert (widths <= heights * 4 / 3 + 3 * rounding).all()
     assert len({image.tobytes() for image in out}) > 1
+
+
+@given(st.integers(1, 7), st.integers(0, 100))
+def test_an_erased_square_lies_anywhere_and_takes_the_mean_colour(erase, seed):
+    images = data_of(40, False).images
+    rng = np.random.default_rng(seed)
+    out = pipeline.augment(images, rng, flip=False, shift=0, erase=erase)
+    colours = np.rint(images.mean((1, 2)))
+    places = set()
+    for image, erased, colour in zip(images, out, colours, strict=True):
+        painted = (erased == colour).all(-1)
+        np.testing.assert_array_equal(erased[~painted], image[~painted])
+        rows, columns = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
+        # A square, but for what its centre near the edge puts outside.
+        sides = [np.ptp(rows) + 1, np.ptp(columns) + 1]
+        assert painted[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert all((erase + 1) // 2 <= side <= erase for side in sides)
+        places.add((rows[0], columns[0]))
+    assert len(places) > 5
 
 
 def test_augmentation_moves_and_mirrors_about_half():

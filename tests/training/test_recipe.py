@@ -72,6 +72,14 @@ def test_adam_has_no_weight_decay():
     assert recipes.compose("cae1", optimizer="adam", weight_decay=0.0).optimizer == "adam"
 
 
+def test_squares_are_erased_only_where_labels_are_learnt():
+    assert recipes.compose("resnet18", data="photos", erase=16).erase == 16
+    with pytest.raises(InputError, match="erase does not apply to unet"):
+        recipes.compose("unet", erase=16)
+    with pytest.raises(InputError, match="erase must be less than image_size, 64 pixels"):
+        recipes.compose("resnet18", image_size=64, erase=64)
+
+
 def test_settings_are_toml_or_text():
     parsed = recipes.parse_settings(["learning_rate=1", "flip=true", "data=~/pictures"])
     assert parsed == {"learning_rate": 1.0, "flip": True, "data": "~/pictures"}
