@@ -1,11 +1,17 @@
-"""Files that appear whole: checked before the work, written under another name, renamed."""
+"""Files: written so that they appear whole, read without surprises.
+
+What is written is checked before the work, goes to another name and is renamed.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kfeat.errors import InputError, expand
 
@@ -68,3 +74,20 @@ def write_text(path: Path, text: str) -> None:
     """
     with written(path) as unfinished:
         unfinished.write_text(text, "utf-8", "backslashreplace")
+
+
+def from_json(text: str) -> Any:
+    """Parse a JSON text, or raise `ValueError`, also where it is nested too deep to be read."""
+    return _parsed(json.loads, text)
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """Parse a TOML text, or raise `ValueError`, also where it is nested too deep to be read."""
+    return _parsed(tomllib.loads, text)
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 from kfeat.data.binaries import ARCHIVES
 from kfeat.data.source import UNLABELLED, Source
 from kfeat.errors import InputError, first_line
+from kfeat.files import from_json
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -81,8 +81,8 @@ def prepared_names(data_dir: Path) -> dict[str, dict[str, int]]:
             name = info.parent.parent.relative_to(data_dir).as_posix()
             if name.startswith(".") or find_prepared(data_dir, name) != info.parent:
                 continue
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                splits = json.loads(info.read_text("utf-8"))["splits"]
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                splits = from_json(info.read_text("utf-8"))["splits"]
                 found[name] = {
                     _spelt(split["name"]): sum(map(int, split["shardLengths"])) for split in splits
                 }
@@ -125,8 +125,8 @@ def prepared_source(name: str, folder: Path) -> Source:
         InputError: the folder cannot be read, or has no images.
     """
     try:
-        json.loads((folder / INFO).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        from_json((folder / INFO).read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"{folder}/{INFO} cannot be read: {error}") from None
     import tensorflow_datasets as tfds
 

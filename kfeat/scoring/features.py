@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kfeat.errors import InputError, expand, first_line, whole
-from kfeat.files import written
+from kfeat.files import from_json, written
 from kfeat.scoring.metrics import as_labels
 
 
@@ -129,8 +129,8 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
     if ids is not None:
         ids = check_labels(ids, len(features), f"{path}: ids")[:limit]
     try:
-        manifest = json.loads(str(arrays["manifest"])) if "manifest" in arrays else {}
-    except (ValueError, RecursionError):
+        manifest = from_json(str(arrays["manifest"])) if "manifest" in arrays else {}
+    except ValueError:
         manifest = None
     if not isinstance(manifest, dict):
         raise InputError(f"{path}: manifest is not the JSON text of an object: leave it out")

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib.util
 import itertools
+import logging
 import signal
 import sys
 import threading
@@ -83,7 +84,8 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
         from openvino.preprocess import PrePostProcessor
 
         # Weights that are shared die with the graph, while OpenVINO still computes with them.
-        with _holding_ctrl_c():  # the converter takes it for an error of its own
+        # The converter takes Ctrl-C for an error of its own.
+        with _keeping_logging(), _holding_ctrl_c():
             model = ov.convert_model(graph, share_weights=False)
         model.reshape([size or -1 for size in shape])
         index = 0
@@ -154,6 +156,18 @@ def _keeping_signal_stack() -> Iterator[None]:
         yield
     finally:
         libc.sigaltstack(ctypes.byref(before), None)
+
+
+@contextlib.contextmanager
+def _keeping_logging() -> Iterator[None]:
+    """Give the root logger back what it had: the converter, failing, leaves it silent."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError, expand
+from kfeat.files import from_json
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
 from kfeat.serving.folding import convolves, folded
@@ -105,16 +106,18 @@ def export(
     if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
     asked, (precision, why) = precision, resolve(precision)
-    if asked == "auto":
-        log.info("precision %s: %s", precision, why)
     shape, vectors = encoder.inputs[0].shape, encoder.outputs[0].shape
     check_images(path, shape, tf.as_dtype(encoder.inputs[0].dtype))
     if len(vectors) != 2:
         raise InputError(f"{path} returns {vectors}, not one vector an image [N, D]")
     if precision == "bfloat16" and not convolves(encoder):
-        raise InputError(
-            f"{path} has no convolutions that could compute in bfloat16: export it in float32"
-        )
+        if asked != "auto":
+            raise InputError(
+                f"{path} has no convolutions that could compute in bfloat16: export it in float32"
+            )
+        precision, why = "float32", "nothing in it convolves"
+    if asked == "auto":
+        log.info("precision %s: %s", precision, why)
     lean = folded(encoder, precision)
     weights = [
         [variable.numpy() for variable in variables]
@@ -195,7 +198,7 @@ def writable(home: str | Path | None) -> Path:
 def manifest(folder: Path) -> dict:
     """What a SavedModel of kfeat's says it was made from; empty for anybody else's."""
     try:
-        found = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = from_json((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

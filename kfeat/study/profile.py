@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kfeat.errors import InputError, expand, nearest
+from kfeat.files import from_toml
 from kfeat.study import published
 from kfeat.training import recipe as recipes
 
@@ -70,13 +70,13 @@ def read(name: str) -> Profile:
     """
     path = shipped().get(name) or expand(name)
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = from_toml(path.read_text("utf-8"))
     except OSError as error:
         there = ", ".join(sorted(shipped()))
         raise InputError(
             f"profile {name} cannot be read ({error.strerror}): choose one of {there}, or a file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"profile {name} is not valid TOML: {error}") from None
     tables = published.tables()
     known = (*_KEYS, *tables)

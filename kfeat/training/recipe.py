@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from kfeat.data.pipeline import RESIZES
 from kfeat.errors import InputError, nearest
+from kfeat.files import from_toml
 from kfeat.models import catalog, weights
 from kfeat.models.precision import PRECISIONS
 
@@ -145,10 +145,10 @@ def read(path: Path, origin: str | None = None) -> dict[str, Any]:
     """
     origin = origin or str(path)
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = from_toml(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"recipe {origin} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"recipe {origin} is not valid TOML: {error}") from None
     return checked(values, f"recipe {origin}")
 
@@ -217,8 +217,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--set {setting}: write it as key=value")
         try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
+            value = from_toml(f"value = {text.strip()}")["value"]
+        except ValueError:
             value = text.strip()
         if key.strip() == "model":
             raise InputError(f"--set {setting}: the model is the argument of kfeat train")

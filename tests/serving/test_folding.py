@@ -1,6 +1,7 @@
 """What leaves for inference computes what was trained, in either precision, by either engine."""
 
 import gc
+import logging
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from kfeat import build, export
 from kfeat.errors import InputError
 from kfeat.models import catalog
 from kfeat.serving import encoder
+from kfeat.serving import export as exports
 from kfeat.serving.folding import folded
 
 SIZE = 64
@@ -119,8 +121,11 @@ def test_openvino_says_what_it_cannot_run(tmp_path, images, caplog):
 
     made.run = run
     tf.saved_model.save(made, str(tmp_path / "odd"), signatures=run)
+    root = logging.getLogger()
+    before = root.level, root.filters[:], root.handlers[:]
     with pytest.raises(InputError, match="OpenVINO cannot run it.*AsString.*--engine tensorflow"):
         encoder.load(tmp_path / "odd", "openvino")
+    assert (root.level, root.filters, root.handlers) == before  # the converter is not so careful
     with caplog.at_level("INFO", logger="kfeat"):
         loaded = encoder.load(tmp_path / "odd")
     assert loaded.engine == "tensorflow" and "AsString" in caplog.text
@@ -250,7 +255,7 @@ def test_what_there_is_not_is_refused(images, tmp_path):
         export(path, home=path)
 
 
-def test_what_is_no_encoder_of_images_is_not_exported(tmp_path):
+def test_what_is_no_encoder_of_images_is_not_exported(tmp_path, monkeypatch):
     vectors, images = keras.Input((10,)), keras.Input((16, 16, 3))
     patches = layers.Reshape((-1, 12))(images)
     for name, model, said in (
@@ -265,7 +270,9 @@ def test_what_is_no_encoder_of_images_is_not_exported(tmp_path):
         model.save(tmp_path / f"{name}.keras")
         with pytest.raises(InputError, match=said):
             export(tmp_path / f"{name}.keras", precision="bfloat16", home=tmp_path)
-    export(tmp_path / "patches.keras", home=tmp_path)
+    monkeypatch.setattr(exports, "resolve", lambda precision: ("bfloat16", "as a test wants"))
+    exported = export(tmp_path / "patches.keras", precision="auto", home=tmp_path)
+    assert exports.manifest(exported)["precision"] == "float32"
 
 
 def test_auto_is_the_precision_that_an_export_has(images, tmp_path):
