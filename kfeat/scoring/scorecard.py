@@ -91,7 +91,7 @@ def score(
 
             {"features": {"count": N, "dim": D},
              "clustering": {"k": k, "repeats": repeats, one entry a metric, "sizes": [...]},
-             "classification": {"k": neighbours, "accuracy": ...},
+             "classification": {"k": neighbours, "search": search, "accuracy": ...},
              "classes": what `kfeat.scoring.classification.per_class` finds in the KNN
                  predictions, and "names": the labels as text,
              "more": {one entry a metric} with all, else None,
@@ -116,7 +116,7 @@ def score(
     >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
     >>> card = score(features, ["cat", "cat", "dog", "dog"], k=2)
     >>> card["clustering"]["nmi"], card["clustering"]["sizes"], card["classification"]
-    (1.0, [2, 2], {'k': 5, 'accuracy': None})
+    (1.0, [2, 2], {'k': 5, 'search': 'exact', 'accuracy': None})
     """
     k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
     test = check_features(test_features, "test features")
@@ -134,7 +134,7 @@ def score(
             check_comparable(train_classes, labels, "train labels", "test labels")
 
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
-    classification: dict[str, Any] = {"k": neighbours, "accuracy": None}
+    classification: dict[str, Any] = {"k": neighbours, "search": search, "accuracy": None}
     classes = None
     ranges: dict[str, Any] | None = None
     if intervals or all:

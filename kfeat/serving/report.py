@@ -169,15 +169,16 @@ def assign(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The cluster of each test image, and the class that KNN gives to each of some rows of them.
 
-    They are those of the score: its first run of k-means, its number of votes. The classes are
-    None where the score has none.
+    They are those of the score: its first run of k-means, its number of votes and its search for
+    them. The classes are None where the score has none.
     """
     test, train = parts["test"], parts.get("train")
     clusters = kmeans(test.features, result["clustering"]["k"], seed)
     if result["classification"]["accuracy"] is None or train is None or train.labels is None:
         return clusters, None
-    votes = result["classification"]["k"]
-    return clusters, knn_predict(train.features, train.labels, test.features[rows], votes)
+    chosen = test.features[rows]
+    votes, search = (result["classification"][key] for key in ("k", "search"))
+    return clusters, knn_predict(train.features, train.labels, chosen, votes, search=search)
 
 
 def chosen_rows(predicted: np.ndarray | None, shown: Features) -> list[int]:
@@ -199,7 +200,8 @@ def strip_neighbours(
     x = parts["test"].features[rows]
     if result["classification"]["accuracy"] is None:
         return nearest_others(x, min(5, len(x) - 1), np.array(chosen)), "test"
-    return nearest(parts["train"].features, x[chosen], result["classification"]["k"])[0], "train"
+    votes, search = (result["classification"][key] for key in ("k", "search"))
+    return nearest(parts["train"].features, x[chosen], votes, search=search)[0], "train"
 
 
 def cluster_sheets(

@@ -34,7 +34,9 @@ def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, str]]:
     encoder = catalog.build(recipe.model, recipe.image_size)
     renewed = ("features",) if recipe.features == "renew" else ()
     origin = weights.load(encoder, recipe.weights, renewed)
-    if recipe.features == "renew" and not weights.named_as_torchvision(recipe.weights):
+    if renewed and not encoder.get_layer("features").weights:
+        log.info("features renew: the feature layer of %s has no weights", recipe.model)
+    elif renewed and not weights.named_as_torchvision(recipe.weights):
         log.info("features renew: the feature layer starts at random")
     if not catalog.find(recipe.model).supervised:
         log.info("the decoder starts at random: an encoder's weights have none")

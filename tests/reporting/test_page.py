@@ -19,8 +19,9 @@ from kfeat.cli import commands
 from kfeat.errors import InputError
 from kfeat.reporting.page import write_page
 from kfeat.scoring.clustering import kmeans
+from kfeat.scoring.neighbours import nearest
 from kfeat.serving.evaluate import evaluate
-from kfeat.serving.report import write_report
+from kfeat.serving.report import strip_neighbours, write_report
 
 pytestmark = pytest.mark.xdist_group("page")
 
@@ -219,6 +220,24 @@ def test_only_a_later_model_has_train_images_and_a_file_has_an_odd_name(scored, 
     write_report([results[0] | unclassified, results[1]], features, path, method="tsne")
     text = path.read_text("utf-8")
     assert "caf\\udce9.png" in text and "0 bits" in text
+
+
+def test_neighbours_are_found_as_in_the_score(scored):
+    """faiss computes in float32, and so finds others than an exact search does."""
+    pytest.importorskip("faiss", reason="faiss is an optional search")
+    parts = scored[1][1]
+    x = np.random.default_rng(0).normal(0, 1, (60, 8)).astype(np.float32)
+    x[30:, 0] = 1e4  # so that float32 cannot hold what distances differ by
+    rows, chosen = np.arange(30), list(range(10))
+    halves = {"test": x[:30], "train": x[30:]}
+    parts = {k: replace(parts[k].take(rows), features=half) for k, half in halves.items()}
+    found = []
+    for search in ("exact", "faiss"):
+        result = {"classification": {"k": 5, "search": search, "accuracy": 0.5}}
+        found.append(strip_neighbours(result, parts, rows, chosen)[0])
+        expected, _ = nearest(x[30:], x[:10], 5, search=search)
+        np.testing.assert_array_equal(found[-1], expected)
+    assert (found[0] != found[1]).any()
 
 
 def test_a_failed_report_leaves_the_old_one(page_file, tmp_path):

@@ -49,7 +49,8 @@ def test_score_is_scikit_learn_and_the_metrics() -> None:
     assert card["clustering"]["repeats"] == 1
     assert card["clustering"]["sizes"] == sorted(np.bincount(clusters), reverse=True)
     assert "std" not in card["clustering"]
-    assert card["classification"] == {"k": 3, "accuracy": np.mean(predicted == labels)}
+    accuracy = np.mean(predicted == labels)
+    assert card["classification"] == {"k": 3, "search": "exact", "accuracy": accuracy}
     assert all(seconds > 0 for seconds in card["seconds"].values())
     assert json.loads(json.dumps(card, allow_nan=False)) == card
 
@@ -105,7 +106,7 @@ def test_repeats_give_mean_and_standard_deviation_over_seeds() -> None:
 def test_without_labels_or_train_set_what_cannot_be_computed_is_none() -> None:
     train, train_labels, test, labels = blobs()
     card = score(test, labels, k=6)
-    assert card["classification"] == {"k": 5, "accuracy": None}
+    assert card["classification"] == {"k": 5, "search": "exact", "accuracy": None}
     assert card["seconds"]["classification"] is None
 
     card = score(test, None, train, train_labels, k=6, repeats=2)

@@ -85,6 +85,15 @@ def test_a_feature_layer_that_is_renewed_need_not_fit(tmp_path):
     assert [name for name in given if not equal(given[name], found[name])] == ["features"]
 
 
+def test_a_feature_layer_without_weights_is_not_said_to_be_renewed(tmp_path, caplog):
+    build("cae3", 32).save(tmp_path / "mine.keras")
+    options = {"data": "photos", "image_size": 32, "weights": str(tmp_path / "mine.keras")}
+    caplog.set_level("INFO", "kfeat")
+    finetune.start(compose("cae3", features="renew", **options))
+    assert "the feature layer of cae3 has no weights" in caplog.text
+    assert "feature layer starts at random" not in caplog.text
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
     """Two optimisers, one a rate, give what one optimiser with a multiplier gives."""
