@@ -25,7 +25,9 @@ LEGEND = (
 )
 
 
-def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: str) -> None:
+def write_table(
+    rows: list[dict[str, Any]], folder: Path, name: str, profile: str, note: str = ""
+) -> None:
     """Write a table as ``<name>.md``, ``<name>.csv`` and ``<name>.json``.
 
     Args:
@@ -33,11 +35,16 @@ def write_table(rows: list[dict[str, Any]], folder: Path, name: str, profile: st
         folder: where to.
         name: ``"table1"`` or ``"table2"``.
         profile: whose trainings are measured.
+        note: what readers have to know of it.
     """
     title = f"# Table {name.removeprefix('table')}, profile {profile}"
-    write_text(folder / f"{name}.md", f"{title}\n\n{markdown(rows)}\n\n{LEGEND}\n")
+    _write_markdown(folder / f"{name}.md", title, note, markdown(rows), LEGEND)
     write_text(folder / f"{name}.csv", _csv(rows))
     write_text(folder / f"{name}.json", json.dumps(rows, indent=2) + "\n")
+
+
+def _write_markdown(file: Path, *paragraphs: str) -> None:
+    write_text(file, "\n\n".join(filter(None, paragraphs)) + "\n")
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -119,16 +126,19 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def write_findings(findings: list[dict[str, Any]], folder: Path, profile: str) -> None:
+def write_findings(
+    findings: list[dict[str, Any]], folder: Path, profile: str, note: str = ""
+) -> None:
     """Write the findings as ``findings.md`` and ``findings.json``.
 
     Args:
         findings: see `kfeat.study.findings.findings`.
         folder: where to.
         profile: whose trainings they are tested on.
+        note: what readers have to know of it.
     """
     title = f"# The study's findings, profile {profile}"
-    write_text(folder / "findings.md", f"{title}\n\n{findings_markdown(findings)}\n")
+    _write_markdown(folder / "findings.md", title, note, findings_markdown(findings))
     write_text(folder / "findings.json", json.dumps(findings, indent=2) + "\n")
 
 
@@ -178,7 +188,7 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
     """
     machine, minutes = results["machine"], results["minutes"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    parts = [f"# The study repeated, profile {results['profile']}"]
+    parts = [f"# The study repeated, profile {results['profile']}", results["note"]]
     if results["command"]:
         parts.append(f"    {results['command']}")
     parts.append(
@@ -198,10 +208,12 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
     for figure, about in results["figures"].items():
         parts += [f"## Figure {figure.removeprefix('figure')}", FIGURES[figure]]
         parts += [f"![{FIGURES[figure]}]({file})" for file in about["files"]]
+        if about.get("failed"):
+            parts.append(f"It failed: {about['failed']}")
     if results["failed"]:
         failed = [f"* {cell}: {reason}" for cell, reason in results["failed"].items()]
         parts += ["## Failed", "\n".join(failed)]
-    write_text(folder / "README.md", "\n\n".join(parts) + "\n")
+    _write_markdown(folder / "README.md", *parts)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
@@ -213,9 +225,9 @@ def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
         folder: where the figures lie.
 
     Returns:
-        ``profile``; ``tables``: ``title``, ``columns``, ``rows``, ``reasons``; ``legend``;
-        ``findings``: ``finding``, ``verdict``, ``test``, ``numbers``; ``figures``: ``title``,
-        ``text``, ``images`` as data URLs.
+        ``profile``; ``note``; ``tables``: ``title``, ``columns``, ``rows``, ``reasons``;
+        ``legend``; ``findings``: ``finding``, ``verdict``, ``test``, ``numbers``; ``figures``:
+        ``title``, ``text``, ``images`` as data URLs, ``failed``, the reason or None.
     """
     tables = []
     for table, rows in results["tables"].items():
@@ -225,6 +237,7 @@ def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
         tables[-1]["reasons"] = _reasons(rows)
     return {
         "profile": results["profile"],
+        "note": results["note"],
         "tables": tables,
         "legend": LEGEND,
         "findings": [
@@ -241,6 +254,7 @@ def sections(results: dict[str, Any], folder: Path) -> dict[str, Any]:
                 "title": f"Figure {figure.removeprefix('figure')}",
                 "text": FIGURES[figure],
                 "images": [_data_url(folder / file) for file in about["files"]],
+                "failed": about.get("failed"),
             }
             for figure, about in results["figures"].items()
         ],

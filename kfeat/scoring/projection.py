@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from kfeat.errors import InputError
 from kfeat.scoring.scale import scaled
@@ -68,6 +69,7 @@ def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.nda
         # The spectral start needs more samples than dimensions and neighbours.
         start = "spectral" if count > 16 else "random"
         plane = UMAP(n_neighbors=min(15, count - 1), init=start, random_state=seed, n_jobs=1)
-    with warnings.catch_warnings():
+    # Two threads, as for k-means: the sum of more shares would depend on their order.
+    with threadpool_limits({"openmp": 2}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # umap-learn on its own use of scikit-learn
         return np.asarray(plane.fit_transform(features), np.float32)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from kfeat.files import write_text
 from kfeat.models import catalog, weights
 from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
+from kfeat.training.recipe import DEFAULTS
 
 log = logging.getLogger("kfeat")
 
@@ -27,14 +28,17 @@ CLUSTERS = 10
 NEIGHBOURS = 5
 """k of k-means and of KNN; the study's."""
 
+SCORES = 2
+"""To be raised when what a score holds, or how it is found, changes: those kept are made anew."""
+
 
 class Cells:
     """The trainings and scores of one profile, in one folder.
 
-    A cell lies in a folder whose name ends in a digest of what it depends on: its recipe, its
-    data, the cell that it starts from, and kfeat's version. One that is there is not made again,
-    and one that was interrupted is gone on with; whoever changes a recipe gets another cell and
-    keeps the old one.
+    A cell lies in a folder whose name ends in a digest of what it depends on: what its recipe
+    changes of the defaults, its data, the cell that it starts from, and kfeat's version. One that
+    is there is not made again, and one that was interrupted is gone on with; whoever changes a
+    recipe gets another cell and keeps the old one.
 
     Attributes:
         failed: cells that could not be made, by name, with the reason.
@@ -51,8 +55,14 @@ class Cells:
         self.minutes_in_all: dict[str, float] = {}
         self._sources: dict[str, Source] = {}
 
-    def check(self) -> None:
-        """Raise `InputError` where the profile's test data cannot be scored on, before all work."""
+    def check(self, tables: Iterable[str]) -> None:
+        """Raise `InputError` where the profile's test data cannot be scored on, before all work.
+
+        Training data that cannot be had are warned of: their rows will fail, the others come.
+
+        Args:
+            tables: those whose rows are wanted.
+        """
         from kfeat.serving.evaluate import choose_splits
 
         choose_splits(
@@ -62,6 +72,16 @@ class Cells:
             needs=("classes",),
             data_dir=self.data_dir,
         )
+        names = {training for table in tables for training in self.profile.tables[table].values()}
+        for training in sorted(names):
+            line = [training]
+            while parent := self.profile.parent(line[-1]):
+                line.append(parent)
+            for name in line:
+                try:
+                    self.source(self.profile.recipe(name, self.profile.seeds[0]).data)
+                except InputError as error:
+                    log.warning("%s will fail: %s", training, error)
 
     def entry(self, table: str, name: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
         """The score that stands in a row of a table, or the reason why there is none.
@@ -80,12 +100,17 @@ class Cells:
         if training is None:
             return None, f"profile {self.profile.name} has no training for it"
         cell = f"{training} seed {seed}"
-        if cell not in self.failed:
-            try:
-                return self.scored(training, seed), None
-            except Exception as error:  # the other cells still come
-                self.fail(cell, error)
-        return None, self.failed[cell]
+        scoring = f"{cell}, scored"  # one that fails leaves what starts from the training
+        for name in (cell, scoring):
+            if name in self.failed:
+                return None, self.failed[name]
+        name = cell
+        try:
+            self.trained(training, seed)
+            name = scoring
+            return self.scored(training, seed), None
+        except Exception as error:  # the other cells still come
+            return None, self.fail(name, error)
 
     def fail(self, cell: str, error: Exception) -> str:
         """Note, and return, the reason why something could not be made."""
@@ -124,8 +149,13 @@ class Cells:
         # "auto" is another training on another processor.
         recipe = dataclasses.replace(recipe, precision=resolve(recipe.precision)[0])
         source = self.source(recipe.data)
-        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
-        del depends["memory_limit"]  # changes nothing that is learnt
+        depends = {
+            key: value
+            for key, value in dataclasses.asdict(recipe).items()
+            if key != "memory_limit"  # which changes nothing that is learnt
+            and (key not in DEFAULTS or value != DEFAULTS[key])  # a new key leaves old runs theirs
+        }
+        depends |= {"weights": begins, "data": described(source)}
         run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
@@ -191,6 +221,7 @@ class Cells:
             "test": described(self.source(self.profile.test)),
             "repeats": self.profile.repeats,
             "k": [CLUSTERS, NEIGHBOURS],
+            "form": SCORES,
         }
 
     def _evaluate(self, model: str, seed: int, **options: Any) -> dict[str, Any]:

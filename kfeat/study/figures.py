@@ -19,7 +19,7 @@ log = logging.getLogger("kfeat")
 
 FIGURES = ("figure1", "figure2", "figure3")
 
-TABLES = {"figure2": "table1", "figure3": "table2"}
+TABLES = {"figure1": "table1", "figure2": "table1", "figure3": "table2"}
 """The table whose encoders a figure shows; as in the study."""
 
 METHODS = ("tsne", "umap")

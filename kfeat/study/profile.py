@@ -24,6 +24,7 @@ class Profile:
         repeats: runs of k-means a training.
         trainings: name to recipe and what to change in it. ``weights`` may name another training.
         tables: ``"table1"`` and ``"table2"``: the study's name of a row to the training in it.
+        note: what readers of its tables have to know, such as that data are not the study's.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Profile:
     repeats: int
     trainings: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, Mapping[str, str]]
+    note: str = ""
 
     def recipe(self, training: str, seed: int) -> recipes.Recipe:
         """The recipe of a training; its ``weights`` as the profile has them.
@@ -79,13 +81,15 @@ def read(name: str) -> Profile:
     except ValueError as error:
         raise InputError(f"profile {name} is not valid TOML: {error}") from None
     tables = published.tables()
-    known = (*_KEYS, *tables)
+    known = (*_KEYS, "note", *tables)
     for key in values:
         if key not in known:
             raise InputError(f"profile {name}: unknown key {key!r}{nearest(key, known)}")
     for key, kind in _KEYS.items():
         if not isinstance(values.get(key), kind):
             raise InputError(f"profile {name}: {key} is missing, or of the wrong type")
+    if not isinstance(values.get("note", ""), str):
+        raise InputError(f"profile {name}: note must be a text")
     seeds, repeats = values["seeds"], values["repeats"]
     if not seeds or not all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds):
         raise InputError(f"profile {name}: seeds must be whole numbers from 0 on, at least one")
@@ -122,6 +126,7 @@ def read(name: str) -> Profile:
         repeats=repeats,
         trainings=values["trainings"],
         tables={table: values.get(table, {}) for table in tables},
+        note=" ".join(values.get("note", "").split()),
     )
     for training in profile.trainings:
         profile.recipe(training, profile.seeds[0])

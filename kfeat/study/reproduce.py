@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import platform
@@ -16,7 +17,7 @@ from kfeat.scoring.features import load_features
 from kfeat.scoring.intervals import moved
 from kfeat.study import published
 from kfeat.study.cells import Cells
-from kfeat.study.figures import FIGURES, POINTS, plane_of, planes, reconstructions
+from kfeat.study.figures import FIGURES, POINTS, TABLES, plane_of, planes, reconstructions
 from kfeat.study.findings import findings
 from kfeat.study.profile import Profile
 
@@ -47,8 +48,9 @@ def reproduce(
         command: the command line to show.
 
     Returns:
-        ``profile``; ``tables``: table to its rows, see `row`; ``findings``: see
-        `kfeat.study.findings.findings`; ``figures``: figure to what
+        ``profile``; its ``note`` and ``test`` data; ``trainings``: name to recipe, of the
+        first seed, whose ``weights`` may name another; ``tables``: table to its rows, see `row`;
+        ``findings``: see `kfeat.study.findings.findings`; ``figures``: figure to what
         `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns, or to no
         ``files`` and the reason, ``failed``; ``failed``: cell to reason; ``command``; ``machine``;
         ``versions``; ``minutes``: of all ``trainings``, and of this ``command``; ``report``: the
@@ -69,9 +71,9 @@ def reproduce(
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from None
     check_writable(output / "README.md")
-    cells = Cells(profile, output, data_dir)
-    cells.check()
     figures = published.tables()
+    cells = Cells(profile, output, data_dir)
+    cells.check({TABLES.get(name, name) for name in what})
     made = {
         table: [row(cells, table, name, figures[table][name]) for name in figures[table]]
         for table in figures
@@ -80,7 +82,7 @@ def reproduce(
     if len(made) == 2:
         made["table2"] = [*compared(made["table1"]), *made["table2"]]
     for table, rows in made.items():
-        write_table(rows, output, table, profile.name)
+        write_table(rows, output, table, profile.name, profile.note)
     measured = [
         entry for rows in made.values() for entry in rows if entry["metrics"] and entry["training"]
     ]
@@ -94,10 +96,17 @@ def reproduce(
                 if entry["reconstruction"]
             },
         )
-        write_findings(tested, output, profile.name)
+        write_findings(tested, output, profile.name, profile.note)
     drawn = {figure: _drawn(cells, figure, output) for figure in FIGURES if figure in what}
     results: dict[str, Any] = {
         "profile": profile.name,
+        "note": profile.note,
+        "test": profile.test,
+        "trainings": {
+            training: dataclasses.asdict(profile.recipe(training, profile.seeds[0]))
+            | ({"weights": parent} if (parent := profile.parent(training)) else {})
+            for training in profile.trainings
+        },
         "tables": made,
         "findings": tested,
         "figures": drawn,
@@ -146,11 +155,20 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
             score = None
             if entry["training"]:
                 score, _ = cells.entry(table, entry["name"], seed)
-            if score:
-                folder = Path(score["features"])
-                cards.append(score["card"] | {"model": entry["name"]})
-                features.append({p: load_features(folder / f"{p}.npz") for p in ("test", "train")})
-                maps.append(plane_of(score, "umap", seed)[0])
+            if not score:
+                continue
+            folder = Path(score["features"])
+            try:
+                parts = {part: load_features(folder / f"{part}.npz") for part in ("test", "train")}
+                plane, _ = plane_of(score, "umap", seed)
+            except Exception as error:  # the others are still shown
+                cells.fail(f"report.html {entry['name']}", error)
+                continue
+            cards.append(score["card"] | {"model": entry["name"]})
+            features.append(parts)
+            maps.append(plane)
+    if not cards:
+        raise InputError("there are no features to show")
     baselines: dict[str, dict[str, Any] | str] = {}
     for name in BASELINES:
         try:

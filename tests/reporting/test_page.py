@@ -18,10 +18,14 @@ import kfeat
 from kfeat.cli import commands
 from kfeat.errors import InputError
 from kfeat.reporting.page import write_page
+from kfeat.reporting.study import sections
+from kfeat.reporting.study_figures import draw_planes
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.neighbours import nearest
 from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import strip_neighbours, write_report
+from kfeat.study import published
+from kfeat.study.findings import findings
 
 pytestmark = pytest.mark.xdist_group("page")
 
@@ -169,11 +173,56 @@ def decimals(value):
     return "–" if np.isnan(value) else f"{value:.3f}"
 
 
+@pytest.fixture(scope="module")
+def study_file(scored, tmp_path_factory):
+    """A report below the study's tables, findings and figures, as `kfeat reproduce` makes it."""
+    results, features = scored
+    folder = tmp_path_factory.mktemp("study")
+    plane = features[0]["test"].features[:, :2]
+    panels = [
+        {"name": name, "failed": None, "plane": plane, "labels": features[0]["test"].labels}
+        for name in published.tables()["table1"]
+    ]
+    draw_planes(panels, features[0]["test"].manifest["data"]["classes"], folder / "plane.png")
+    metrics = dict.fromkeys(published.METRICS, 0.5)
+    measured = {
+        **{"metrics": metrics, "std": None, "reconstruction": None, "minutes": 1.0, "seeds": [0]},
+        **{"intervals": {name: [0.4, 0.6] for name in metrics}, "training": "mine", "failed": None},
+    }
+    failed = dict.fromkeys(measured) | {"seeds": [], "failed": f"no {HOSTILE}"}
+    study = sections(
+        {
+            "profile": "mine",
+            "note": "Photographs stand for STL-10.",
+            "tables": {
+                table: [
+                    (failed if name == "UNet" else measured) | {"name": name, "published": figures}
+                    for name, figures in rows.items()
+                ]
+                for table, rows in published.tables().items()
+            },
+            "findings": findings({name: metrics for name in published.ENCODERS.values()}, {}),
+            "figures": {
+                "figure1": {"files": [], "failed": "MemoryError()"},
+                "figure2": {"files": ["plane.png"]},
+            },
+        },
+        folder,
+    )
+    write_report(results, features, folder / "report.html", method="tsne", study=study)
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("file", ["page_file", "study_file"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scroll_and_axe_finds_nothing(browser, page_file, scheme):
+def test_a_phone_needs_no_sideways_scroll_and_axe_finds_nothing(browser, file, scheme, request):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     size = {"width": 360, "height": 740}
-    page = open_page(browser, page_file, viewport=size, color_scheme=scheme)
+    path = request.getfixturevalue(file)
+    page = open_page(browser, path, viewport=size, color_scheme=scheme)
+    drawn = page.locator("main > section > .scroll > img").all()
+    assert len(drawn) == (file == "study_file")
+    assert all(image.bounding_box()["width"] > 700 for image in drawn)  # its letters can be read
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     page.locator("#next").click()
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")

@@ -57,6 +57,7 @@ def test_a_training_is_a_recipe_with_changes(read):
         ('recipe = "resnet18-pretrain"', 'recipe = "resnet18"\nweights = "second"', "from itself"),
         ("test =", "test", "is not valid TOML"),
         ("[0, 1]", "[0, 0]", "one stands there twice"),
+        ("repeats = 2", "repeats = 2\nnote = 3", "note must be a text"),
         ("repeats = 2", "repeats = true", "repeats must be a whole number"),
         ('= "second"', '= ["second"]', "no training \\['second'\\]"),
         ('weights = "first"', 'weights = ["first"]', "weights must be a text"),

@@ -24,6 +24,7 @@ from kfeat.reporting import study_figures
 from kfeat.reporting.study import markdown
 from kfeat.study import profile, published
 from kfeat.study.cells import Cells, described, likeness
+from kfeat.study.figures import plane_of
 from kfeat.study.published import CROSSED
 from kfeat.study.reproduce import compared, reproduce, summary
 from kfeat.training.reconstruction import reconstruct
@@ -31,6 +32,7 @@ from kfeat.training.reconstruction import reconstruct
 pytestmark = pytest.mark.xdist_group("reproduce")
 
 TINY = """
+note = "Photographs\\n and <b>digits</b>."
 test = "FOLDER"
 seeds = [3]
 repeats = 1
@@ -85,7 +87,7 @@ def made(tiny, tmp_path_factory):
     return reproduce(tiny, WHAT, output), output
 
 
-def test_every_row_of_the_study_is_there_measured_or_failed(made):
+def test_every_row_of_the_study_is_there_measured_or_failed(made, tiny):
     results, output = made
     rows = {row["name"]: row for table in results["tables"].values() for row in table}
     of_tables = [name for table in published.tables().values() for name in table]
@@ -119,8 +121,13 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made):
     for part in ("| CAEv1 | ", "## Findings", "](figure3-umap.png)", "](report.html)", "broken"):
         assert part in index
     page = (output / "report.html").read_text("utf-8")
-    assert page.count('<p><img src="data:image/png;base64,') == 5
+    assert page.count('<img src="data:image/png;base64,') == 5
     assert "profile tiny has no training for it" in page and "Table of confusions of CAEv1" in page
+    assert results["note"] == "Photographs and <b>digits</b>."
+    for name in ("README.md", "table1.md", "table2.md", "findings.md"):
+        assert results["note"] in (output / name).read_text()
+    assert "<p>Photographs and &lt;b&gt;digits&lt;/b&gt;.</p>" in page
+    assert results["trainings"]["second"]["weights"] == "first" and results["test"] == tiny.test
     assert "<small>" in page and page.count('<tr class="study">') == 3
     assert page.count('<tr class="baseline">') == 1
     assert "Without pca128: " in page  # 80 images to learn from are too few
@@ -149,9 +156,12 @@ def test_what_is_made_is_used_again_and_the_same(made, tiny):
 
 def test_another_recipe_is_another_cell(tiny, file, tmp_path):
     there = Cells(tiny, tmp_path).trained("cae", 3)
-    (tmp_path / "changed.toml").write_text(file.read_text().replace("limit = 64", "limit = 48"))
-    other = Cells(profile.read(str(tmp_path / "changed.toml")), tmp_path).trained("cae", 3)
-    assert there != other and there.exists() and other.exists()
+    found = []
+    for text in ("limit = 48", "limit = 64\nerase = 0"):  # the second says what is so anyway
+        (tmp_path / "changed.toml").write_text(file.read_text().replace("limit = 64", text))
+        found.append(Cells(profile.read(str(tmp_path / "changed.toml")), tmp_path))
+    other, same = (cells.trained("cae", 3) for cells in found)
+    assert there == same != other and there.exists() and other.exists()
 
 
 def test_a_failed_training_is_not_tried_for_each_that_starts_from_it(tiny, tmp_path, monkeypatch):
@@ -168,6 +178,39 @@ def test_a_failed_training_is_not_tried_for_each_that_starts_from_it(tiny, tmp_p
     reasons = [cells.entry(*row, 3)[1] for row in (("table1", "ResNet18"), ("table2", CROSSED[0]))]
     assert reasons == ["first, which it starts from, failed: no disk", "no disk"]
     assert tried == ["first"]
+
+
+def test_a_score_that_fails_leaves_what_starts_from_its_training(
+    made, tiny, tmp_path, monkeypatch, caplog
+):
+    output = shutil.copytree(made[1], tmp_path / "out")
+    (score,) = output.glob("scores/first-*/score.json")
+    score.unlink()
+    monkeypatch.setattr(Cells, "_score", lambda *arguments: 1 / 0)
+    cells = Cells(tiny, output)
+    cells.check(["table1"])
+    assert "broken will fail: " in caplog.text
+    for _ in range(2):
+        assert "ZeroDivisionError" in cells.entry("table2", CROSSED[0], 3)[1]
+    assert cells.entry("table1", "ResNet18", 3)[1] is None
+    assert set(cells.failed) == {"first seed 3, scored"}
+
+
+def test_a_page_without_an_encoder_whose_map_fails(made, tiny, tmp_path, monkeypatch):
+    from kfeat.study import reproduce as module
+
+    def fail_for_one(score, *arguments):
+        if score["training"] == "cae":
+            raise ValueError("no map")
+        return plane_of(score, *arguments)
+
+    monkeypatch.setattr(module, "plane_of", fail_for_one)
+    output = shutil.copytree(made[1], tmp_path / "out")
+    results = reproduce(tiny, ["table1"], output)
+    assert results["failed"].keys() == {"broken seed 3", "report.html CAEv1"}
+    page = (output / results["report"]).read_text("utf-8")
+    assert "Table of confusions of ResNet18" in page
+    assert "Table of confusions of CAEv1" not in page
 
 
 def test_cells_are_known_by_the_files_they_were_made_of(tiny, folder, tmp_path):
@@ -219,8 +262,10 @@ def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch
     results = reproduce(tiny, WHAT, output)
     assert {f"figure{n}": "MemoryError()" for n in (2, 3)}.items() <= results["failed"].items()
     assert results["figures"]["figure1"]["files"] and not results["figures"]["figure2"]["files"]
-    assert "* figure3: MemoryError()" in (output / "README.md").read_text()
-    assert (output / results["report"]).exists()
+    for part in ("It failed: MemoryError()", "* figure3: MemoryError()"):
+        assert part in (output / "README.md").read_text()
+    page = (output / results["report"]).read_text("utf-8")
+    assert page.count("It failed: MemoryError()") == 2
     results = reproduce(tiny, ["figure1"], output)
     assert results["report"] is None and not (output / "report.html").exists()
 
