@@ -46,12 +46,25 @@ def written(path: Path) -> Iterator[Path]:
     unfinished = _unfinished(target.with_name(path.name))
     try:
         yield unfinished
+        flush(unfinished)
         os.replace(unfinished, target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have a file, or all files of a folder, on the disk before more is done.
+
+    A rename may get there before what was written: where the power fails in between, a file is
+    there whole by its name, and empty.
+    """
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    for file in files:
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
 
 
 def _behind(path: Path) -> Path:

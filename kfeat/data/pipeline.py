@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from kfeat.data.source import Source
-from kfeat.errors import InputError
+from kfeat.errors import InputError, first_line
 from kfeat.progress import progress
 
 if TYPE_CHECKING:
@@ -202,12 +202,17 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
     """Iterate over batches made from a source, as arrays.
 
     Raises:
-        InputError: an image is unreadable, and the source is strict about that.
+        InputError: an image is unreadable, and the source is strict about that; or a file that
+            TFDS wrote is damaged.
     """
     import tensorflow as tf
 
     try:
         yield from batches.as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        raise InputError(
+            f"{source.name} is damaged ({first_line(error)}): prepare it again"
+        ) from None
     except tf.errors.OpError as error:
         if not source.unreadable or "UnreadableError" not in str(error):
             raise

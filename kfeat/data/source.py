@@ -69,4 +69,4 @@ class Source:
         Raises:
             InputError: the source has no such split.
         """
-        return self.read(self.require(split), limit)
+        return self.read(self.require(split), limit and self.count(split, limit))

@@ -266,7 +266,12 @@ def _from_builder(name: str, builder: Any) -> Source:
             shuffle_files=False,
             decoders={image_key: tfds.decode.SkipDecoding()},
         )
-        return all(int(element[label_key]) >= 0 for element in first)
+        try:
+            return all(int(element[label_key]) >= 0 for element in first)
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{name} {split} cannot be read ({first_line(error)}): prepare it again"
+            ) from None
 
     def example(number: tf.Tensor, element: dict[str, Any], split: str) -> dict[str, Any]:
         image = element[image_key]

@@ -80,7 +80,7 @@ def score(
         limit: at most so many test images, and at most so many train images.
         image_size: side of the images in pixels, for the baselines and encoders that take
             any; None for the data's own, where it is known beforehand (that of a folder of files
-            is not), else 32.
+            is not), else 32 for the baselines.
         resize: ``"crop"`` or ``"stretch"``; see `kfeat.data.pipeline.resized`.
         engine: what runs the encoder: ``"tensorflow"``, ``"openvino"``, or ``"auto"`` for the
             fastest that is installed.
@@ -99,7 +99,7 @@ def score(
     Returns:
         What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
         "sha256", "engine", "precision"}; None for a baseline), ``test`` and ``train`` ({"data",
-        "split", "count"}; train is None where nothing is fitted), ``image_size``,
+        "split", "count"}; train is None where the data have no such split), ``image_size``,
         ``unreadable`` (image to reason) and ``seconds["features"]``. ``intervals`` are given
         with ``all`` and with a report. With ``all``, ``leaks`` is
         {"method", "threshold", "count", "pairs"}: the number of test images that are all but
@@ -183,6 +183,8 @@ def score_models(
         if report_map not in PROJECTIONS:
             raise InputError(f"map {report_map!r}: choose one of {', '.join(PROJECTIONS)}")
         needs = ("map",)
+    if options.get("save_features") and len(names) > 1:
+        raise InputError("save_features goes with one model only")
     folder = _folder(projector) if projector else None
     keep = bool(report or projector)
     results, features = [], []
@@ -485,6 +487,11 @@ def choose_splits(
                 f"{train_source.name} and {test_source.name} have different classes: "
                 "give a --train data set with the classes of the test"
             )
+    if train is not None and train_split is None and test_split in test_source.labelled:
+        raise InputError(
+            f"{train_source.name} has no labelled train images for KNN to learn from: give "
+            "--train-split"
+        )
     train_part = (train_source, train_split) if train_split else None
     return Splits((test_source, test_split), train_part, classify)
 

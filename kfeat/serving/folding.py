@@ -164,10 +164,13 @@ def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
         use = uses[layer.name]
         if not isinstance(layer, layers.BatchNormalization) or use.calls != 1:
             continue
-        (name,) = use.before or [""]
+        if len(use.before) != 1 or not _is_known(layer):  # with a mask, say
+            continue
+        (name,) = use.before
         before = layers_by_name.get(name)
         if (
             isinstance(before, (layers.Conv2D, layers.Conv2DTranspose, layers.Dense))
+            and _is_known(before)
             and before.activation is activations.linear
             and len(before.weights) == 1 + before.use_bias  # no others, of LoRA say
             and uses[name].calls == len(uses[name].after) == 1
@@ -176,6 +179,11 @@ def _foldable(model: keras.Model, uses: dict[str, _Uses]) -> dict[str, str]:
         ):
             found[name] = layer.name
     return found
+
+
+def _is_known(layer: keras.Operation) -> bool:
+    """Whether a layer is Keras's or kfeat's: what computes otherwise may not be changed."""
+    return type(layer).__module__.partition(".")[0] in ("keras", "kfeat")
 
 
 def _convolving(model: keras.Model, uses: dict[str, _Uses]) -> set[str]:

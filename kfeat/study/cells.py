@@ -15,18 +15,21 @@ import numpy as np
 
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
-from kfeat.errors import InputError
-from kfeat.files import write_text
+from kfeat.errors import InputError, first_line
+from kfeat.files import from_json, write_text
 from kfeat.models import catalog, weights
 from kfeat.scoring.intervals import mean_interval
 from kfeat.study.profile import Profile
-from kfeat.training.recipe import DEFAULTS
 
 log = logging.getLogger("kfeat")
 
 CLUSTERS = 10
 NEIGHBOURS = 5
 """k of k-means and of KNN; the study's."""
+
+NEWER: dict[str, Any] = {"erase": 0}
+"""Keys that recipes had not always, with the value at which all is as without: runs from before
+are found by the rest."""
 
 SCORES = 2
 """To be raised when what a score holds, or how it is found, changes: those kept are made anew."""
@@ -35,10 +38,10 @@ SCORES = 2
 class Cells:
     """The trainings and scores of one profile, in one folder.
 
-    A cell lies in a folder whose name ends in a digest of what it depends on: what its recipe
-    changes of the defaults, its data, the cell that it starts from, and kfeat's version. One that
-    is there is not made again, and one that was interrupted is gone on with; whoever changes a
-    recipe gets another cell and keeps the old one.
+    A cell lies in a folder whose name ends in a digest of what it depends on: its recipe, its
+    data, the cell that it starts from, and kfeat's version. One that is there is not made again,
+    and one that was interrupted is gone on with; whoever changes a recipe gets another cell and
+    keeps the old one.
 
     Attributes:
         failed: cells that could not be made, by name, with the reason.
@@ -80,7 +83,7 @@ class Cells:
             for name in line:
                 try:
                     self.source(self.profile.recipe(name, self.profile.seeds[0]).data)
-                except InputError as error:
+                except Exception as error:
                     log.warning("%s will fail: %s", training, error)
 
     def entry(self, table: str, name: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
@@ -149,18 +152,16 @@ class Cells:
         # "auto" is another training on another processor.
         recipe = dataclasses.replace(recipe, precision=resolve(recipe.precision)[0])
         source = self.source(recipe.data)
-        depends = {
-            key: value
-            for key, value in dataclasses.asdict(recipe).items()
-            if key != "memory_limit"  # which changes nothing that is learnt
-            and (key not in DEFAULTS or value != DEFAULTS[key])  # a new key leaves old runs theirs
-        }
-        depends |= {"weights": begins, "data": described(source)}
+        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
+        del depends["memory_limit"]  # changes nothing that is learnt
+        for key, value in NEWER.items():
+            if depends[key] == value:
+                del depends[key]
         run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
-        results = json.loads((run / "results.json").read_text("utf-8"))
+        results = from_json((run / "results.json").read_text("utf-8"))
         self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60
         if parent:
             self.minutes_in_all[run.name] += self.minutes_in_all[start.name]
@@ -339,10 +340,13 @@ def described(source: Source) -> dict[str, Any]:
 
 def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What JSON can hold, made once, and kept in a file."""
-    if not file.exists():
-        made = make()
-        write_text(file, json.dumps(made, indent=2) + "\n")
-    return json.loads(file.read_text("utf-8"))
+    try:
+        return from_json(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        if file.exists():
+            log.warning("%s is damaged (%s): made anew", file, first_line(error))
+    write_text(file, json.dumps(make(), indent=2) + "\n")
+    return from_json(file.read_text("utf-8"))
 
 
 def _digest(depends: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand, first_line
-from kfeat.files import write_text, written
+from kfeat.files import flush, from_json, write_text, written
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
 from kfeat.progress import progress
@@ -137,7 +138,7 @@ def _train_and_export(
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
     level = log.level
-    log.setLevel(logging.INFO)
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
     log.info(precision)
     try:
         results = _train(recipe, source, output)
@@ -239,7 +240,12 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         write_text(toml, recipes.to_toml(recipe))
         return None
     results = output / "results.json"
-    return json.loads(results.read_text()) if results.exists() else None
+    if not results.exists():
+        return None
+    try:
+        return from_json(results.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{results} is damaged ({first_line(error)}): delete it") from None
 
 
 def _one_path(before: str, now: str, output: Path) -> bool:
@@ -535,16 +541,28 @@ class Checkpoints:
             InputError: the run learnt from other images, or other classes, than there are now;
                 or the epoch is damaged.
         """
+        from kfeat.serving.export import software
+
         self.folder.mkdir(exist_ok=True)
         done = sorted(self.folder.glob("epoch-*"))
         if not done:
             return 0
         run, anew = self.folder.parent, "start anew in another --output"
         try:
-            state = json.loads((done[-1] / "state.json").read_text())
-        except (OSError, ValueError) as error:
+            state = from_json((done[-1] / "state.json").read_text("utf-8"))
+            before, now = state["data"], self.data
+            history, seconds, origin = (state[key] for key in ("history", "seconds", "weights"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{done[-1]} is damaged ({first_line(error)}): {anew}") from None
-        before, now = state["data"], self.data
+        versions = software()
+        began = {k: v for k, v in state.get("versions", versions).items() if versions.get(k) != v}
+        if began:
+            log.warning(
+                "%s was trained by %s so far: with other versions now, it ends with other weights "
+                "than it would have had",
+                run,
+                ", ".join(f"{name} {version}" for name, version in began.items()),
+            )
         if before != now:
             what = next(key for key in now if before[key] != now[key])
             said = {
@@ -554,13 +572,14 @@ class Checkpoints:
             }
             raise InputError(f"{run} learnt from {said[what]}: bring the data back, or {anew}")
         self._load(model, done[-1] / "model.weights.h5")
-        self.history, self.seconds = state["history"], state["seconds"]
-        self.weights = state["weights"]
+        self.history, self.seconds, self.weights = history, seconds, origin
         self.write_csv()
         return len(self.history)
 
     def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
         """Keep what ``model`` is after an epoch, counted from 0."""
+        from kfeat.serving.export import software
+
         figures = {k: float(v) for k, v in logs.items()}
         if not all(map(math.isfinite, figures.values())):
             raise ArithmeticError(
@@ -580,8 +599,10 @@ class Checkpoints:
             "weights": self.weights,
             "seconds": seconds,
             "history": self.history,
+            "versions": software(),
         }
         (temporary / "state.json").write_text(json.dumps(state))
+        flush(temporary)
         before = list(self.folder.glob("epoch-*"))
         temporary.rename(self.folder / f"epoch-{epoch + 1:06d}")
         for folder in before:
@@ -607,8 +628,11 @@ class Checkpoints:
 
     def _load(self, model: keras.Model, file: Path) -> None:
         try:
-            model.load_weights(file)
-        except (OSError, KeyError, ValueError) as error:
+            with warnings.catch_warnings():
+                # Keras leaves an optimiser without its state, and warns.
+                warnings.filterwarnings("error", "Skipping variable loading for optimizer")
+                model.load_weights(file)
+        except (OSError, KeyError, ValueError, UserWarning) as error:
             raise InputError(
                 f"{file} is damaged ({first_line(error)}): start anew in another --output"
             ) from None

@@ -110,7 +110,7 @@ _BOUNDS = {
     "image_size": (1, catalog.LARGEST),
     "limit": (0, math.inf),
     "validation": (0, 0.9),
-    "epochs": (1, math.inf),
+    "epochs": (1, 999_999),
     "batch_size": (1, math.inf),
     "seed": (0, 2**32 - 1),
     "shift": (0, 4095),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kfeat.data import tfds_source
+from kfeat.data import pipeline, tfds_source
 from kfeat.data.catalog import default_split, listing, open_source, show
 from kfeat.errors import InputError
 from kfeat.reporting import sheet
@@ -152,6 +152,12 @@ def test_data_without_images_are_refused(prepared):
 def test_incomplete_data_are_refused(prepared, tmp_path):
     shutil.copytree(prepared / "deep", tmp_path / "deep")
     (record,) = (tmp_path / "deep").rglob("*.tfrecord*")
+    shutil.copytree(prepared / "sorted", tmp_path / "sorted")
+    for name, words in (("deep", "deep is damaged"), ("sorted", "sorted train cannot be read")):
+        (file,) = (tmp_path / name).rglob("*.tfrecord*")
+        file.write_bytes(file.read_bytes()[:20])
+        with pytest.raises(InputError, match=rf"{words} \(.*\): prepare it again"):
+            pipeline.load(open_source(name, data_dir=tmp_path), "train", 4)
     record.unlink()
     with pytest.raises(InputError, match=rf"deep is incomplete: .*{record.name} is missing"):
         open_source("deep", data_dir=tmp_path)

@@ -15,6 +15,7 @@ import kfeat
 from kfeat.data import pipeline
 from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
+from kfeat.serving.evaluate import score_models
 
 
 @pytest.mark.parametrize("model", ["pixels", "pca128"])
@@ -94,6 +95,11 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
     (other / "train" / "coffee").rename(other / "train" / "tea")
     with pytest.raises(InputError, match="have different classes"):
         kfeat.score(path, str(folder), train=str(other), k=3)
+    (other / "train").rename(other / "more")
+    with pytest.raises(InputError, match="no labelled train images for KNN.*give --train-split"):
+        kfeat.score(path, str(folder), train=str(other), k=3)
+    with pytest.raises(InputError, match="save_features goes with one model only"):
+        score_models([path, path], str(folder), save_features=tmp_path / "features")
     for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}, {"limit": 0}):
         with pytest.raises(InputError, match=next(iter(option))):
             kfeat.score(path, "no such data", **option)

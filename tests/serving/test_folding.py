@@ -206,6 +206,22 @@ def test_bfloat16_is_not_said_of_what_stays_in_float32(tmp_path, images, monkeyp
     assert encoder.load(tmp_path / "dense.keras", "tensorflow", "auto").precision == "float32"
 
 
+def test_layers_that_compute_in_their_own_way_are_not_folded():
+    class Halved(layers.Dense):
+        def call(self, x):
+            return super().call(x) / tf.reduce_max(tf.abs(self.kernel))
+
+    class Doubled(layers.BatchNormalization):
+        def call(self, x, training=None):
+            return 2 * super().call(x, training=training)
+
+    inputs = keras.Input((6,))
+    x = layers.BatchNormalization()(Halved(4)(inputs))
+    model = moved(keras.Model(inputs, Doubled()(layers.Dense(3)(x))))
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    np.testing.assert_allclose(folded(model)(x), model(x), rtol=1e-5)
+
+
 def test_layers_with_weights_of_more_kinds_are_not_folded():
     inputs = keras.Input((6,))
     dense = layers.Dense(4)

@@ -148,6 +148,12 @@ def test_what_is_made_is_used_again_and_the_same(made, tiny):
     results, output = made
     times = {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")}
     assert len(times) == 7
+    (damaged,) = output.glob("scores/first-*/score.json")
+    content = json.loads(damaged.read_text())
+    damaged.write_text(damaged.read_text()[:100])
+    Cells(tiny, output).entry("table2", CROSSED[0], 3)
+    assert json.loads(damaged.read_text())["metrics"] == content["metrics"]
+    os.utime(damaged, ns=(times[damaged], times[damaged]))
     again = reproduce(tiny, WHAT, output)
     assert again.pop("minutes") != (first := dict(results)).pop("minutes")
     assert again == first

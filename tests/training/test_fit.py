@@ -180,7 +180,7 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
         train(recipe("cae1", folder, epochs=2), run, resume=True, home=tmp_path)
 
 
-def test_resume_refuses_data_that_have_changed(folder, tmp_path):
+def test_resume_refuses_data_that_have_changed(folder, tmp_path, caplog):
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     run, wanted = tmp_path / "run", recipe("cae1", data)
@@ -201,7 +201,19 @@ def test_resume_refuses_data_that_have_changed(folder, tmp_path):
     with pytest.raises(InputError, match=r"epoch-000002/model.weights.h5 is damaged \("):
         train(wanted, run, resume=True, home=tmp_path)
     checkpoint.write_bytes(whole)
+    state = checkpoint.with_name("state.json")
+    known = state.read_text()
+    state.write_text("{}")
+    with pytest.raises(InputError, match=r"epoch-000002 is damaged \('data'\)"):
+        train(wanted, run, resume=True, home=tmp_path)
+    found = json.loads(known)
+    found["versions"]["keras"] = "2.0"
+    state.write_text(json.dumps(found))
     assert train(wanted, run, resume=True, home=tmp_path)["best"]
+    assert "was trained by keras 2.0 so far" in caplog.text
+    (run / "results.json").write_text("{")
+    with pytest.raises(InputError, match=r"results.json is damaged \(.*\): delete it"):
+        train(wanted, run, resume=True, home=tmp_path)
 
 
 def test_resume_refuses_classes_that_have_changed(folder, tmp_path):
@@ -345,7 +357,7 @@ def test_refuses_what_it_cannot_use(folder, tmp_path):
 def test_refuses_a_recipe_that_nobody_checked(folder, tmp_path):
     for wrong, said in (
         ({"schedule": "cos"}, "schedule must be one of cosine, constant"),
-        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"epochs": 0}, "epochs must be from 1 to 999999"),
         ({"shift": 99}, "shift must be less than image_size"),
     ):
         with pytest.raises(InputError, match=said):
