@@ -23,8 +23,9 @@ from kfeat.serving.evaluate import score_models
 def written(folder, tmp_path_factory):
     """A set of one encoder twice, and the features that it is made of."""
     root = tmp_path_factory.mktemp("projector")
-    options = {"k": 3, "image_size": 16, "seed": 2, "save_features": root / "features"}
+    options = {"k": 3, "image_size": 16, "seed": 2}
     score_models(["pixels"] * 2, str(folder), projector=root / "new" / "set", **options)
+    score_models(["pixels"], str(folder), save_features=root / "features", **options)
     return root / "new" / "set", load_features(root / "features" / "test.npz")
 
 

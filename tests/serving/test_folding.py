@@ -162,6 +162,8 @@ def test_ctrl_c_after_openvino_is_no_crash(tmp_path):
     code = """if True:
         import gc, pathlib, signal, sys
         from kfeat.serving import encoder
+        # A shell's background jobs ignore Ctrl-C, and so do their children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         loaded = [encoder.load(pathlib.Path(sys.argv[1]), "openvino") for _ in range(2)]
         loaded.pop(0)
         gc.collect()
