@@ -109,9 +109,9 @@ class Cells:
                 return None, self.failed[name]
         name = cell
         try:
-            self.trained(training, seed)
+            run = self.trained(training, seed)
             name = scoring
-            return self.scored(training, seed), None
+            return self.scored(training, seed, run), None
         except Exception as error:  # the other cells still come
             return None, self.fail(name, error)
 
@@ -167,8 +167,13 @@ class Cells:
             self.minutes_in_all[run.name] += self.minutes_in_all[start.name]
         return run
 
-    def scored(self, training: str, seed: int) -> dict[str, Any]:
+    def scored(self, training: str, seed: int, run: Path) -> dict[str, Any]:
         """The score of a training on the profile's test images.
+
+        Args:
+            training: its name.
+            seed: of it.
+            run: what `trained` returns of it.
 
         Returns:
             ``training``, ``seed``, ``run``, ``features`` (the folder of test.npz and train.npz);
@@ -180,7 +185,6 @@ class Cells:
         """
         from kfeat.serving import encoder
 
-        run = self.trained(training, seed)
         depends = {
             "run": run.name,
             "model": encoder.digest(encoder.locate(str(run))),

@@ -521,6 +521,8 @@ class Checkpoints:
     def __init__(
         self, output: Path, monitor: str, data: pipeline.Images, classes: Sequence[str] | None
     ) -> None:
+        from kfeat.serving.export import software
+
         self.folder = output / "checkpoints"
         self.csv = output / "history.csv"
         self.monitor = monitor
@@ -529,6 +531,7 @@ class Checkpoints:
             "classes": list(classes) if classes else None,
             "digest": data.digest(),
         }
+        self.versions = software()
         self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -541,8 +544,6 @@ class Checkpoints:
             InputError: the run learnt from other images, or other classes, than there are now;
                 or the epoch is damaged.
         """
-        from kfeat.serving.export import software
-
         self.folder.mkdir(exist_ok=True)
         done = sorted(self.folder.glob("epoch-*"))
         if not done:
@@ -554,8 +555,8 @@ class Checkpoints:
             history, seconds, origin = (state[key] for key in ("history", "seconds", "weights"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{done[-1]} is damaged ({first_line(error)}): {anew}") from None
-        versions = software()
-        began = {k: v for k, v in state.get("versions", versions).items() if versions.get(k) != v}
+        versions = state.get("versions", self.versions)
+        began = {k: v for k, v in versions.items() if self.versions.get(k) != v}
         if began:
             log.warning(
                 "%s was trained by %s so far: with other versions now, it ends with other weights "
@@ -578,8 +579,6 @@ class Checkpoints:
 
     def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
         """Keep what ``model`` is after an epoch, counted from 0."""
-        from kfeat.serving.export import software
-
         figures = {k: float(v) for k, v in logs.items()}
         if not all(map(math.isfinite, figures.values())):
             raise ArithmeticError(
@@ -599,7 +598,7 @@ class Checkpoints:
             "weights": self.weights,
             "seconds": seconds,
             "history": self.history,
-            "versions": software(),
+            "versions": self.versions,
         }
         (temporary / "state.json").write_text(json.dumps(state))
         flush(temporary)
