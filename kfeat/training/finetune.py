@@ -105,7 +105,7 @@ def slow_down(
         undecayed: names of variables that have no weight decay.
     """
     variables = [v for layer in layers for v in layer.trainable_variables]
-    decays = {v.value.ref(): v.name not in undecayed for v in variables}
+    decays = {v.value.ref(): optimizer._use_weight_decay(v) for v in variables}
     update, decay = optimizer.update_step, optimizer.weight_decay or 0.0
 
     def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:

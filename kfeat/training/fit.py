@@ -494,6 +494,8 @@ def optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     match recipe.optimizer:
         case "sgd":
             made = optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay_rate)
+        case "muon":
+            made = optimizers.Muon(rate, momentum=0.8, nesterov=True, weight_decay=decay_rate)
         case "adam":
             made = optimizers.Adam(rate)
         case "adamw":

@@ -40,11 +40,13 @@ class Recipe:
             scale that up again; 1 for none.
         erase: paint over a random square of so many pixels a side in each image, with its mean
             colour (cutout); 0 for none; classification only.
-        optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"adam"`` or ``"adamw"``.
-        learning_rate: its highest value.
+        optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"muon"`` (0.8; ResNets only; see
+            `kfeat.training.optimizers.Muon`), ``"adam"`` or ``"adamw"``.
+        learning_rate: its highest value; for Muon, of a kernel's step in lengths of the kernel.
         schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
         warmup_epochs: epochs in which the learning rate rises linearly from 0.
-        weight_decay: decoupled weight decay, on kernels only (SGD and AdamW).
+        weight_decay: decoupled weight decay, on kernels only (SGD and AdamW), with Muon on
+            those of dense layers only.
         label_smoothing: of the cross-entropy; classification only.
         weights: what to start from: ``"none"`` (random weights), ``"imagenet"``, or the path of
             a run, of a ``.keras``, ``.safetensors`` or ``.pth`` file.
@@ -101,7 +103,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
 }
 _CHOICES = {
     "resize": RESIZES,
-    "optimizer": ("sgd", "adam", "adamw"),
+    "optimizer": ("sgd", "muon", "adam", "adamw"),
     "schedule": ("cosine", "constant"),
     "features": ("keep", "renew"),
     "precision": PRECISIONS,
@@ -270,6 +272,11 @@ def check(recipe: Recipe) -> None:
     if recipe.weight_decay and recipe.optimizer == "adam":
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
+        )
+    if recipe.optimizer == "muon" and not encoder.supervised:
+        raise InputError(
+            f"optimizer muon does not apply to {model}: batch normalisation has to follow each "
+            "convolution, as in a ResNet; take adamw"
         )
     weights.check(recipe.weights, model)
     if encoder.supervised:

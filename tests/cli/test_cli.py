@@ -253,6 +253,10 @@ BAD = {
         "FINE.npz holds features of cae1, OTHER.npz of another encoder, resnet18",
     ),
     "decay of adam": (["train", "cae1", "--set", "optimizer=adam"], "take adamw"),
+    "muon without batch normalisation": (
+        ["train", "cae1", "--set", "optimizer=muon"],
+        "optimizer muon does not apply to cae1: batch normalisation has to follow each",
+    ),
 }
 
 

@@ -94,7 +94,7 @@ def test_a_feature_layer_without_weights_is_not_said_to_be_renewed(tmp_path, cap
     assert "feature layer starts at random" not in caplog.text
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "adam", "adamw"])
 def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
     """Two optimisers, one a rate, give what one optimiser with a multiplier gives."""
     recipe = {"data": "photos", "epochs": 3, "warmup_epochs": 1.0, "optimizer": optimizer}
@@ -102,9 +102,10 @@ def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
 
     def learn(rate, multiplier=1.0):
         keras.utils.set_random_seed(0)
-        stack = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
-        variables = keras.Sequential([keras.Input((3,)), *stack]).trainable_variables
-        made = fit.optimizer(compose("cae1", **recipe, learning_rate=rate), 2)
+        stack = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+        stack.append(keras.layers.Dense(2))
+        variables = keras.Sequential([keras.Input((5, 5, 3)), *stack]).trainable_variables
+        made = fit.optimizer(compose("resnet18", **recipe, learning_rate=rate), 2)
         if multiplier != 1:
             finetune.slow_down(made, stack[:2], multiplier, fit.UNDECAYED)
         made.build(variables)

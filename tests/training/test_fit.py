@@ -42,12 +42,19 @@ def assert_same_weights(one, other):
 
 
 @pytest.mark.parametrize(
-    "model, precision",
-    [("cae1", "float32"), ("cae1", "bfloat16"), ("resnet18", "float32"), ("resnet18", "bfloat16")],
+    "model, precision, optimizer",
+    [
+        ("cae1", "float32", "adamw"),
+        ("cae1", "bfloat16", "adamw"),
+        ("resnet18", "float32", "muon"),
+        ("resnet18", "bfloat16", "adamw"),
+    ],
 )
-def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(model, precision, folder, tmp_path):
+def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(
+    model, precision, optimizer, folder, tmp_path
+):
     run, again = tmp_path / "run", tmp_path / "again"
-    wanted = recipe(model, folder, precision=precision)
+    wanted = recipe(model, folder, precision=precision, optimizer=optimizer)
     results = train(wanted, run, home=tmp_path)
     assert {f.name for f in run.iterdir()} == {
         *("recipe.toml", "train.log", "history.csv", "tensorboard", "checkpoints"),
@@ -327,14 +334,18 @@ def test_weight_decay_spares_batch_norm_and_biases():
     from kfeat.models import catalog
     from kfeat.training.fit import optimizer
 
-    for name in ("sgd", "adamw"):
+    for name in ("sgd", "adamw", "muon"):
         graph = catalog.build_graph("resnet18", 32)
         wanted = compose("resnet18", optimizer=name, weight_decay=0.5, data="photos")
         made = optimizer(wanted, 1)
         made.build(graph.trainable_variables)
         decayed = {v.path for v in graph.trainable_variables if made._use_weight_decay(v)}
         kernels = {v.path for v in graph.trainable_variables if v.path.endswith("/kernel")}
-        assert decayed == kernels and 0 < len(kernels) < len(graph.trainable_variables)
+        if name == "muon":
+            assert decayed == {path for path in kernels if path.endswith("features/kernel")}
+        else:
+            assert decayed == kernels
+        assert 0 < len(decayed) < len(graph.trainable_variables)
 
 
 def test_refuses_what_it_cannot_use(folder, tmp_path):

@@ -1,6 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kfeat.training import optimizers
 
@@ -34,7 +37,71 @@ def test_equals_keras_in_weights_and_state(name, options):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def newton_schulz(matrix):
+    """Muon's iteration as published, on the singular values alone, in float64."""
+    left, values, right = np.linalg.svd(matrix.astype("float64"), full_matrices=False)
+    values = values / np.sqrt(np.sum(values**2))
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left * values @ right
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(1e-6, 1e6), st.integers(0, 99))
+def test_orthogonal_is_the_published_iteration(rows, columns, scale, seed):
+    matrix = np.random.default_rng(seed).normal(size=(rows, columns)).astype("float32")
+    found = optimizers.orthogonal(tf.constant(matrix * np.float32(scale))).numpy()
+    np.testing.assert_allclose(found, newton_schulz(matrix), atol=2e-3)
+
+
+def test_orthogonal_makes_singular_values_alike():
+    rng = np.random.default_rng(0)
+    left, _, right = np.linalg.svd(rng.normal(size=(300, 64)), full_matrices=False)
+    matrix = (left * np.geomspace(1, 1e-2, 64)) @ right
+    found = optimizers.orthogonal(tf.constant(matrix, tf.float32)).numpy()
+    assert 0.6 < np.diag(left.T @ found @ right.T).min()
+    assert np.diag(left.T @ found @ right.T).max() < 1.3
+    assert not optimizers.orthogonal(tf.zeros([4, 3])).numpy().any()
+
+
+def test_muon_moves_kernels_orthogonally_and_the_rest_by_sgd():
+    """Four steps, beside the formula in float64 and beside SGD at its rate."""
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape).astype("float32") for shape in ((3, 3, 4, 8), (8, 5), (5,))]
+    gradients = [[rng.normal(size=v.shape).astype("float32") for v in start] for _ in range(4)]
+
+    def learn(optimizer):
+        variables = [
+            keras.Variable(value, name=name)
+            for value, name in zip(start, ("kernel", "kernel", "bias"), strict=True)
+        ]
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(variables)
+        step = tf.function(lambda given: optimizer.apply(given, variables))
+        for given_ in gradients:
+            step([tf.constant(g) for g in given_])
+        return [np.asarray(v) for v in variables]
+
+    options = {"momentum": 0.8, "nesterov": True}
+    ours = learn(optimizers.Muon(0.1, weight_decay=0.5, **options))
+    # The decay goes by the learning rate itself.
+    others = learn(keras.optimizers.SGD(0.25, weight_decay=0.2, **options))
+    for one, other in zip(ours[1:], others[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+    kernel, momentum = start[0].reshape(-1, 8).astype("float64"), 0.0
+    length = np.linalg.norm(kernel)
+    for gradient, *_ in gradients:
+        gradient = gradient.reshape(-1, 8)
+        momentum = 0.8 * momentum + gradient
+        step = newton_schulz(gradient + 0.8 * momentum)
+        kernel = kernel - 0.1 * length * step / np.sqrt(8)
+        kernel *= length / np.linalg.norm(kernel)
+    np.testing.assert_allclose(ours[0].reshape(-1, 8), kernel, rtol=2e-3, atol=2e-3)
+    assert np.linalg.norm(ours[0] - start[0]) > 0.2 * length
+
+
+@pytest.mark.parametrize("name", ["SGD", "Muon", "AdamW"])
 def test_configuration_goes_round(name):
     optimizer = getattr(optimizers, name)(0.1, weight_decay=0.2)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

@@ -56,7 +56,7 @@ def test_another_data_set_drops_the_split_of_the_recipe():
         (["backbone_multiplier=-1"], "backbone_multiplier must be from 0 to 1000"),
         (["weights=true"], "weights must be a text, not True"),
         (["flip=1"], "flip must be true or false, not 1"),
-        (["optimizer=adamv"], "optimizer must be one of sgd, adam, adamw.*did you mean"),
+        (["optimizer=adamv"], "optimizer must be one of sgd, muon, adam, adamw.*did you mean"),
         (["epochs=1000000"], "epochs must be from 1 to 999999"),
         (["validation=1"], "validation must be from 0 to 0.9"),
         (["epochs"], "write it as key=value"),
