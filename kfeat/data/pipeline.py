@@ -36,7 +36,7 @@ log = logging.getLogger("kfeat")
 
 RESIZES = ("crop", "stretch")
 
-HELD_OUT, ORDER, AUGMENTATION = range(3)
+HELD_OUT, ORDER, AUGMENTATION, MIRRORED = range(4)
 """What a training draws random numbers for; see `random`."""
 
 
@@ -243,7 +243,10 @@ def training_batches(
         batch_size: images a batch.
         epochs: the epochs to give, counted from 0 over the whole training.
         seed: decides order and augmentation, together with the epoch.
-        flip: mirror every second image, at random.
+        flip: mirror each image in every second epoch; half of them, drawn once, in the first
+            ("alternating flip", Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024,
+            arXiv 2404.00498). Two epochs show both sides of every image, where a draw in each
+            would show half of the images the same side twice.
         shift: move each image by up to so many pixels, at random; what comes into sight is
             the image mirrored at its edge.
         crop_area: cut each image down to a random part of at least this share of its area, and
@@ -257,6 +260,7 @@ def training_batches(
     import tensorflow as tf
 
     steps = len(indices) // batch_size
+    first_mirrored = random(seed, MIRRORED).random(len(data)) < 0.5
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
@@ -268,7 +272,8 @@ def training_batches(
         images = data.images[chosen]
         if flip or shift or crop_area < 1 or erase:
             rng = random(seed, AUGMENTATION, epoch, step)
-            images = augment(images, rng, flip=flip, shift=shift, crop_area=crop_area, erase=erase)
+            mirrored = flip & (first_mirrored[chosen] ^ bool(epoch % 2))
+            images = augment(images, rng, mirrored, shift=shift, crop_area=crop_area, erase=erase)
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
     positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
@@ -327,13 +332,13 @@ def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.D
 def augment(
     images: np.ndarray,
     rng: np.random.Generator,
+    mirrored: np.ndarray,
     *,
-    flip: bool,
-    shift: int,
+    shift: int = 0,
     crop_area: float = 1.0,
     erase: int = 0,
 ) -> np.ndarray:
-    """Mirror, shift, crop and erase a part of each image of a batch at random.
+    """Mirror some images of a batch; shift, crop and erase a part of each at random.
 
     A crop's share of the area is uniform in [crop_area, 1]; the ratio of its sides is log-uniform
     in as much of [3/4, 4/3] as fits into the image, and its place is uniform (after Szegedy et
@@ -345,8 +350,8 @@ def augment(
 
     Args:
         images: uint8 [B, S, S, 3].
-        rng: draws one flip and two shifts an image, four numbers more for a crop, two for a square.
-        flip: see `training_batches`.
+        rng: draws two shifts an image, four numbers more for a crop, two for a square.
+        mirrored: bool [B], the images to mirror.
         shift: see `training_batches`; less than S.
         crop_area: see `training_batches`; above 0, up to 1.
         erase: see `training_batches`.
@@ -355,14 +360,13 @@ def augment(
         A new array of the same shape and type.
     """
     count, size = images.shape[:2]
-    mirrored = rng.random((count, 1)) < 0.5
     offsets = rng.integers(-shift, shift + 1, (2, count, 1))
     edges = ((0, 0), (shift, shift), (shift, shift), (0, 0))
     padded = np.pad(images, edges, "symmetric") if shift else images
     out = np.empty_like(images)
     for n, (top, left) in enumerate(shift + offsets[:, :, 0].T):
         cut = padded[n, top : top + size, left : left + size]
-        out[n] = cut[:, ::-1] if flip and mirrored[n, 0] else cut
+        out[n] = cut[:, ::-1] if mirrored[n] else cut
     if crop_area < 1:
         areas = rng.uniform(crop_area, 1, count)
         reach = np.minimum(math.log(4 / 3), -np.log(areas))

@@ -34,7 +34,7 @@ class Recipe:
         epochs: passes over the images.
         batch_size: images a step.
         seed: decides initial weights, held-out images, order and augmentation.
-        flip: mirror every second image at random.
+        flip: mirror each image in every second epoch, half of them in the first.
         shift: move each image by up to so many pixels at random.
         crop_area: cut each image down to a random part of at least this share of its area, and
             scale that up again; 1 for none.
