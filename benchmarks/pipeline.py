@@ -90,6 +90,7 @@ def main() -> None:
                 flip=recipe.flip,
                 shift=recipe.shift,
                 crop_area=recipe.crop_area,
+                erase=recipe.erase,
             )
             return made, len(data) // a.batch_size, decoding
 

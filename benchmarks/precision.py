@@ -37,7 +37,7 @@ def scores(
     found = []
     for seed in range(seeds):
         print(f"{arch}, {precision}, seed {seed}", file=sys.stderr, flush=True)
-        found.append(cells.scored(arch, seed)["metrics"])
+        found.append(cells.scored(arch, seed, cells.trained(arch, seed))["metrics"])
     return found
 
 

@@ -245,8 +245,8 @@ def training_batches(
         seed: decides order and augmentation, together with the epoch.
         flip: mirror each image in every second epoch; half of them, drawn once, in the first
             ("alternating flip", Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024,
-            arXiv 2404.00498). Two epochs show both sides of every image, where a draw in each
-            would show half of the images the same side twice.
+            arXiv 2404.00498). Two epochs show both sides of an image, where a draw in each would
+            show half of the images the same side twice.
         shift: move each image by up to so many pixels, at random; what comes into sight is
             the image mirrored at its edge.
         crop_area: cut each image down to a random part of at least this share of its area, and

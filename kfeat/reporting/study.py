@@ -187,7 +187,10 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         folder: where to.
     """
     machine, minutes = results["machine"], results["minutes"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    versions, *earlier = (
+        ", ".join(f"{name} {version}" for name, version in software.items())
+        for software in (results["versions"], *results["earlier"])
+    )
     parts = [f"# The study repeated, profile {results['profile']}", results["note"]]
     if results["command"]:
         parts.append(f"    {results['command']}")
@@ -195,6 +198,7 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory']} GiB. "
         f"Minutes: {minutes['trainings']:.1f} of training in all; {minutes['command']:.1f} for "
         f"this command, which uses again what is there. Versions: {versions}."
+        + "".join(f" Some were trained by {software}." for software in earlier)
     )
     if results["report"]:
         parts.append(

@@ -27,10 +27,6 @@ CLUSTERS = 10
 NEIGHBOURS = 5
 """k of k-means and of KNN; the study's."""
 
-NEWER: dict[str, Any] = {"erase": 0}
-"""Keys that recipes had not always, with the value at which all is as without: runs from before
-are found by the rest."""
-
 SCORES = 2
 """To be raised when what a score holds, or how it is found, changes: those kept are made anew."""
 
@@ -47,6 +43,7 @@ class Cells:
         failed: cells that could not be made, by name, with the reason.
         minutes: what each training took, by the name of its folder.
         minutes_in_all: likewise, with the trainings that it starts from.
+        versions: the software that each was trained by, by the name of its folder.
     """
 
     def __init__(self, profile: Profile, folder: Path, data_dir: str | Path | None = None) -> None:
@@ -56,6 +53,7 @@ class Cells:
         self.failed: dict[str, str] = {}
         self.minutes: dict[str, float] = {}
         self.minutes_in_all: dict[str, float] = {}
+        self.versions: dict[str, dict[str, str]] = {}
         self._sources: dict[str, Source] = {}
 
     def check(self, tables: Iterable[str]) -> None:
@@ -154,14 +152,13 @@ class Cells:
         source = self.source(recipe.data)
         depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
         del depends["memory_limit"]  # changes nothing that is learnt
-        for key, value in NEWER.items():
-            if depends[key] == value:
-                del depends[key]
+        depends["form"] = fit.TRAININGS
         run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
         results = from_json((run / "results.json").read_text("utf-8"))
+        self.versions[run.name] = results["versions"]
         self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60
         if parent:
             self.minutes_in_all[run.name] += self.minutes_in_all[start.name]

@@ -129,10 +129,21 @@ def read(name: str) -> Profile:
         note=" ".join(values.get("note", "").split()),
     )
     for training in profile.trainings:
-        profile.recipe(training, profile.seeds[0])
+        recipe = profile.recipe(training, profile.seeds[0])
+        if recipe.resize != "crop":
+            raise InputError(
+                f"profile {name}: training {training}: resize {recipe.resize!r}: its test images "
+                "are cropped, take 'crop'"
+            )
         line = [training]
         while parent := profile.parent(line[-1]):
             if parent in line:
                 raise InputError(f"profile {name}: training {training} starts from itself")
+            of = profile.recipe(parent, profile.seeds[0]).model
+            if of != recipe.model:
+                raise InputError(
+                    f"profile {name}: training {training} is of {recipe.model} and cannot start "
+                    f"from {parent}, of {of}"
+                )
             line.append(parent)
     return profile

@@ -53,7 +53,8 @@ def reproduce(
         ``findings``: see `kfeat.study.findings.findings`; ``figures``: figure to what
         `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns, or to no
         ``files`` and the reason, ``failed``; ``failed``: cell to reason; ``command``; ``machine``;
-        ``versions``; ``minutes``: of all ``trainings``, and of this ``command``; ``report``: the
+        ``versions``, of this command; ``earlier``: those of trainings made by others, each once;
+        ``minutes``: of all ``trainings``, and of this ``command``; ``report``: the
         page's name, or None; ``output``.
 
     Raises:
@@ -114,6 +115,7 @@ def reproduce(
         "command": command,
         "machine": machine(),
         "versions": software(),
+        "earlier": [],
         "minutes": {
             "trainings": sum(cells.minutes.values()),
         },
@@ -127,6 +129,9 @@ def reproduce(
             cells.fail("report.html", error)
     if not results["report"]:
         (output / "report.html").unlink(missing_ok=True)
+    for versions in cells.versions.values():
+        if versions not in (results["versions"], *results["earlier"]):
+            results["earlier"].append(versions)
     results["minutes"]["command"] = (time.perf_counter() - started) / 60
     write_index(results, output)
     return results
@@ -175,6 +180,8 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
             baselines[name] = cells.baseline(name)
         except InputError as error:  # too few images
             baselines[name] = str(error)
+        except Exception as error:  # the encoders are still shown
+            baselines[name] = cells.fail(f"report.html {name}", error)
     log.info("report.html of %d encoders", len(cards))
     write_report(
         cards,

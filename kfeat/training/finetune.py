@@ -105,6 +105,7 @@ def slow_down(
         undecayed: names of variables that have no weight decay.
     """
     variables = [v for layer in layers for v in layer.trainable_variables]
+    optimizer.exclude_from_weight_decay(var_names=undecayed)
     decays = {v.value.ref(): optimizer._use_weight_decay(v) for v in variables}
     update, decay = optimizer.update_step, optimizer.weight_decay or 0.0
 

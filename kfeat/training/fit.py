@@ -43,6 +43,9 @@ log = logging.getLogger("kfeat")
 UNDECAYED = ["gamma", "beta", "bias"]
 """Names of the variables that have no weight decay."""
 
+TRAININGS = 2
+"""To be raised when a recipe comes to teach something else, by other augmentation, say."""
+
 
 def train(
     recipe: Recipe,
@@ -533,7 +536,7 @@ class Checkpoints:
             "classes": list(classes) if classes else None,
             "digest": data.digest(),
         }
-        self.versions = software()
+        self.versions = software() | {"form of training": str(TRAININGS)}
         self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -557,7 +560,7 @@ class Checkpoints:
             history, seconds, origin = (state[key] for key in ("history", "seconds", "weights"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{done[-1]} is damaged ({first_line(error)}): {anew}") from None
-        versions = state.get("versions", self.versions)
+        versions = {"form of training": "1"} | state.get("versions", self.versions)
         began = {k: v for k, v in versions.items() if self.versions.get(k) != v}
         if began:
             log.warning(

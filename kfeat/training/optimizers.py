@@ -1,7 +1,8 @@
 """Keras's optimisers, computed by TensorFlow's fused kernels, and Muon for convolutions.
 
 Keras 3 composes an update from single operations, each of which walks through all the weights;
-a fused kernel reads and writes every weight once. Arguments, state and results are Keras's own.
+a fused kernel reads and writes every weight once. Arguments, state and results of `SGD`, `Adam` and
+`AdamW` are Keras's own. `Muon` is not `keras.optimizers.Muon`, which leaves convolutions to AdamW.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class Muon(SGD):
 
     A kernel [height, width, C, F] is taken for a matrix of F columns. Its momentum is replaced by
     about the nearest matrix whose singular values are all the same (`orthogonal`), so that every
-    direction learns as fast as every other. A step is ``learning_rate`` times as long as the
-    kernel, whose own length stays what it was: each convolution has to be followed by batch
-    normalisation, to which its kernel's length is nothing. So kernels have no weight decay.
+    direction learns as fast as every other. A step is about ``learning_rate`` times as long as the
+    kernel (less where the momentum has few directions), whose own length stays what it was: each
+    convolution has to be followed by batch normalisation, to which its kernel's length is nothing.
+    So kernels have no weight decay.
 
     The other weights learn at `OTHERS` times ``learning_rate``. State, arguments and
     serialisation are those of `SGD`.
@@ -74,12 +76,13 @@ class Muon(SGD):
         if len(variable.shape) != 4:
             super().update_step(gradient, variable, learning_rate * self.OTHERS)
             return
-        momentum = self.momentums[self._get_variable_index(variable)]
-        gradient = tf.cast(gradient, tf.float32)
-        moved = self.momentum * tf.convert_to_tensor(momentum) + gradient
-        momentum.assign(moved)
-        if self.nesterov:
-            moved = self.momentum * moved + gradient
+        moved = gradient = tf.cast(gradient, tf.float32)
+        if self.momentum:
+            momentum = self.momentums[self._get_variable_index(variable)]
+            moved = self.momentum * tf.convert_to_tensor(momentum) + gradient
+            momentum.assign(moved)
+            if self.nesterov:
+                moved = self.momentum * moved + gradient
         kernel = tf.convert_to_tensor(variable)
         length = tf.norm(kernel)
         columns = kernel.shape[-1]
@@ -95,9 +98,11 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
 
     Five steps of Newton and Schulz's iteration with the polynomial of Jordan et al. (2024), which
     trades exactness for speed: values of more than 1/400 of the matrix's Frobenius norm end
-    between 0.6 and 1.3. It runs on the Gram matrix of the shorter side, X'X, and is applied to
-    the matrix once, where theirs multiplies the matrix in each step: a third of the products for a
-    3x3 kernel of 512 to 512 channels.
+    between 0.6 and 1.3. For a matrix more than twice as long as wide it runs on the Gram matrix of
+    the shorter side, and is applied to the matrix once, where theirs multiplies the matrix in each
+    step: a third of the products for a 3x3 kernel of 512 to 512 channels. Not so on a GPU, whose
+    products may be rounded to 11 bits: the Gram matrix would get negative eigenvalues, and these
+    would grow.
 
     Args:
         matrix: float32 [M, N].
@@ -108,15 +113,28 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
     linear, cubic, quintic = 3.4445, -4.7750, 2.0315
     matrix = tf.math.divide_no_nan(matrix, tf.norm(matrix))
     tall = matrix.shape[0] >= matrix.shape[1]
-    gram = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
-    identity = tf.eye(gram.shape[0])
-    whole = identity
-    for step in range(5):
-        factor = linear * identity + cubic * gram + quintic * tf.matmul(gram, gram)
-        whole = tf.matmul(factor, whole) if step else factor
-        if step < 4:
-            gram = tf.matmul(tf.matmul(factor, gram), factor)
-    return tf.matmul(matrix, whole) if tall else tf.matmul(whole, matrix)
+    identity = tf.eye(min(matrix.shape))
+
+    def gram() -> tf.Tensor:
+        return tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
+
+    def factor(squares: tf.Tensor) -> tf.Tensor:
+        return linear * identity + cubic * squares + quintic * tf.matmul(squares, squares)
+
+    def times(whole: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(matrix, whole) if tall else tf.matmul(whole, matrix)
+
+    if max(matrix.shape) <= 2 * min(matrix.shape) or tf.config.list_physical_devices("GPU"):
+        for _ in range(5):
+            matrix = times(factor(gram()))
+        return matrix
+    squares = gram()
+    whole = once = factor(squares)
+    for _ in range(4):
+        squares = tf.matmul(tf.matmul(once, squares), once)
+        once = factor(squares)
+        whole = tf.matmul(once, whole)
+    return times(whole)
 
 
 class _FusedAdam(_DecoupledDecay):

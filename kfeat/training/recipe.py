@@ -42,7 +42,8 @@ class Recipe:
             colour (cutout); 0 for none; classification only.
         optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"muon"`` (0.8; ResNets only; see
             `kfeat.training.optimizers.Muon`), ``"adam"`` or ``"adamw"``.
-        learning_rate: its highest value; for Muon, of a kernel's step in lengths of the kernel.
+        learning_rate: its highest value; for Muon, of a kernel's step in lengths of the kernel,
+            and all other weights learn at 2.5 times as much.
         schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
         warmup_epochs: epochs in which the learning rate rises linearly from 0.
         weight_decay: decoupled weight decay, on kernels only (SGD and AdamW), with Muon on
@@ -272,6 +273,11 @@ def check(recipe: Recipe) -> None:
     if recipe.weight_decay and recipe.optimizer == "adam":
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
+        )
+    if recipe.optimizer == "muon" and recipe.freeze_batch_norm:
+        raise InputError(
+            "optimizer muon does not apply with freeze_batch_norm: it leaves the length of kernels "
+            "to batch normalisation; take sgd, or freeze_batch_norm=false"
         )
     if recipe.optimizer == "muon" and not encoder.supervised:
         raise InputError(

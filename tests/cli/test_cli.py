@@ -253,6 +253,10 @@ BAD = {
         "FINE.npz holds features of cae1, OTHER.npz of another encoder, resnet18",
     ),
     "decay of adam": (["train", "cae1", "--set", "optimizer=adam"], "take adamw"),
+    "muon with frozen batch normalisation": (
+        ["train", "resnet18", "--set", "optimizer=muon", "--set", "freeze_batch_norm=true"],
+        "optimizer muon does not apply with freeze_batch_norm",
+    ),
     "muon without batch normalisation": (
         ["train", "cae1", "--set", "optimizer=muon"],
         "optimizer muon does not apply to cae1: batch normalisation has to follow each",

@@ -157,14 +157,20 @@ def test_an_erased_square_lies_anywhere_and_takes_the_mean_colour(erase, seed):
 
 def test_an_image_is_mirrored_in_every_second_epoch():
     data = data_of(400, True)
-    options = {"batch_size": 40, "seed": 3, "flip": True}
-    made = pipeline.training_batches(data, np.arange(400), epochs=range(3), **options)
-    mirrored = np.zeros((3, 400), bool)
-    for n, (x, y) in enumerate(made.as_numpy_iterator()):
-        turned = (x != data.images[y]).any((1, 2, 3))
-        mirrored[n // 10, y] = turned
-        np.testing.assert_array_equal(x[turned], data.images[y][turned][:, :, ::-1])
+    options = {"batch_size": 40, "epochs": range(3), "flip": True}
+
+    def turns(seed):
+        made = pipeline.training_batches(data, np.arange(400), seed=seed, **options)
+        mirrored = np.zeros((3, 400), bool)
+        for n, (x, y) in enumerate(made.as_numpy_iterator()):
+            turned = (x != data.images[y]).any((1, 2, 3))
+            mirrored[n // 10, y] = turned
+            np.testing.assert_array_equal(x[turned], data.images[y][turned][:, :, ::-1])
+        return mirrored
+
+    mirrored = turns(3)
     assert 150 < mirrored[0].sum() < 250
+    assert 150 < (mirrored[0] != turns(4)[0]).sum() < 250
     np.testing.assert_array_equal(mirrored[1], ~mirrored[0])
     np.testing.assert_array_equal(mirrored[2], mirrored[0])
 

@@ -64,6 +64,8 @@ def test_a_training_is_a_recipe_with_changes(read):
         ("epochs = 2", 'file = "x"', "unknown key 'file'"),
         ("epochs = 2", 'model = "cae1"', "model: the recipe decides it"),
         ("epochs = 2", "seed = 1", "seed: the profile's seeds decide it"),
+        ("epochs = 2", 'resize = "stretch"', "resize 'stretch': its test images are cropped"),
+        ('"resnet18-local"', '"resnet34-local"', "of resnet34 and cannot start from first, of"),
     ],
 )
 def test_what_is_wrong_is_named(read, old, new, words):

@@ -103,11 +103,11 @@ def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
     def learn(rate, multiplier=1.0):
         keras.utils.set_random_seed(0)
         stack = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
-        stack.append(keras.layers.Dense(2))
+        stack += [keras.layers.Dense(3), keras.layers.Dense(2)]
         variables = keras.Sequential([keras.Input((5, 5, 3)), *stack]).trainable_variables
         made = fit.optimizer(compose("resnet18", **recipe, learning_rate=rate), 2)
         if multiplier != 1:
-            finetune.slow_down(made, stack[:2], multiplier, fit.UNDECAYED)
+            finetune.slow_down(made, stack[:3], multiplier, fit.UNDECAYED)
         made.build(variables)
         step = tf.function(lambda gradients: made.apply(gradients, variables))
         rng = np.random.default_rng(1)
@@ -117,7 +117,7 @@ def test_backbone_multiplier_is_a_learning_rate_of_its_own(optimizer):
 
     slow, fast, both = learn(0.01), learn(0.1), learn(0.1, multiplier=0.1)
     assert not np.allclose(slow[0][0], fast[0][0], rtol=1e-3)
-    for expected, found in zip([slow[0], slow[1], fast[2]], both, strict=True):
+    for expected, found in zip([*slow[:3], fast[3]], both, strict=True):
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-7)
 

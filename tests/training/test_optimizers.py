@@ -64,16 +64,18 @@ def test_orthogonal_makes_singular_values_alike():
     assert not optimizers.orthogonal(tf.zeros([4, 3])).numpy().any()
 
 
-def test_muon_moves_kernels_orthogonally_and_the_rest_by_sgd():
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.8, True), (0.8, False), (0.0, False)])
+def test_muon_moves_kernels_orthogonally_and_the_rest_by_sgd(momentum, nesterov):
     """Four steps, beside the formula in float64 and beside SGD at its rate."""
     rng = np.random.default_rng(0)
-    start = [rng.normal(size=shape).astype("float32") for shape in ((3, 3, 4, 8), (8, 5), (5,))]
+    shapes = ((3, 3, 4, 8), (1, 1, 4, 16), (8, 5), (5,))
+    start = [rng.normal(size=shape).astype("float32") for shape in shapes]
     gradients = [[rng.normal(size=v.shape).astype("float32") for v in start] for _ in range(4)]
 
     def learn(optimizer):
         variables = [
             keras.Variable(value, name=name)
-            for value, name in zip(start, ("kernel", "kernel", "bias"), strict=True)
+            for value, name in zip(start, [*3 * ["kernel"], "bias"], strict=True)
         ]
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         optimizer.build(variables)
@@ -82,28 +84,32 @@ def test_muon_moves_kernels_orthogonally_and_the_rest_by_sgd():
             step([tf.constant(g) for g in given_])
         return [np.asarray(v) for v in variables]
 
-    options = {"momentum": 0.8, "nesterov": True}
+    options = {"momentum": momentum, "nesterov": nesterov}
     ours = learn(optimizers.Muon(0.1, weight_decay=0.5, **options))
     # The decay goes by the learning rate itself.
     others = learn(keras.optimizers.SGD(0.25, weight_decay=0.2, **options))
-    for one, other in zip(ours[1:], others[1:], strict=True):
+    for one, other in zip(ours[2:], others[2:], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
-    kernel, momentum = start[0].reshape(-1, 8).astype("float64"), 0.0
-    length = np.linalg.norm(kernel)
-    for gradient, *_ in gradients:
-        gradient = gradient.reshape(-1, 8)
-        momentum = 0.8 * momentum + gradient
-        step = newton_schulz(gradient + 0.8 * momentum)
-        kernel = kernel - 0.1 * length * step / np.sqrt(8)
-        kernel *= length / np.linalg.norm(kernel)
-    np.testing.assert_allclose(ours[0].reshape(-1, 8), kernel, rtol=2e-3, atol=2e-3)
-    assert np.linalg.norm(ours[0] - start[0]) > 0.2 * length
+    for n, values in enumerate((8, 4)):  # as many singular values as the shorter side is long
+        kernel = start[n].reshape(-1, start[n].shape[-1]).astype("float64")
+        length = np.linalg.norm(kernel)
+        moved = np.zeros_like(kernel)
+        for given_ in gradients:
+            gradient = given_[n].reshape(kernel.shape)
+            moved = momentum * moved + gradient
+            step = newton_schulz(gradient + momentum * moved if nesterov else moved)
+            kernel = kernel - 0.1 * length * step / np.sqrt(values)
+            kernel *= length / np.linalg.norm(kernel)
+        found = ours[n].reshape(kernel.shape)
+        np.testing.assert_allclose(found, kernel, rtol=2e-3, atol=2e-3)
+        assert np.linalg.norm(ours[n] - start[n]) > 0.15 * length
 
 
 @pytest.mark.parametrize("name", ["SGD", "Muon", "AdamW"])
 def test_configuration_goes_round(name):
-    optimizer = getattr(optimizers, name)(0.1, weight_decay=0.2)
+    options = {} if name == "AdamW" else {"momentum": 0.8, "nesterov": True}
+    optimizer = getattr(optimizers, name)(0.1, weight_decay=0.2, **options)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(copy) is type(optimizer)
     assert copy.get_config() == optimizer.get_config()
