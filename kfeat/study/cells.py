@@ -43,7 +43,8 @@ class Cells:
         failed: cells that could not be made, by name, with the reason.
         minutes: what each training took, by the name of its folder.
         minutes_in_all: likewise, with the trainings that it starts from.
-        versions: the software that each was trained by, by the name of its folder.
+        versions: the software that each was trained by, where that is known, by the name of its
+            folder.
     """
 
     def __init__(self, profile: Profile, folder: Path, data_dir: str | Path | None = None) -> None:
@@ -158,7 +159,8 @@ class Cells:
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
         results = from_json((run / "results.json").read_text("utf-8"))
-        self.versions[run.name] = results["versions"]
+        if "versions" in results:
+            self.versions[run.name] = results["versions"]
         self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60
         if parent:
             self.minutes_in_all[run.name] += self.minutes_in_all[start.name]

@@ -160,6 +160,19 @@ def test_what_is_made_is_used_again_and_the_same(made, tiny):
     assert {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")} == times
 
 
+def test_the_index_names_what_else_trainings_were_made_by(made, tiny, tmp_path):
+    output = shutil.copytree(made[1], tmp_path / "copy")
+    assert "Some were trained by" not in (output / "README.md").read_text()
+    file = next((output / "runs").glob("cae-*")) / "results.json"
+    results = json.loads(file.read_text())
+    results["versions"]["keras"] = "2.0"
+    file.write_text(json.dumps(results))
+    again = reproduce(tiny, ["table1"], output)
+    assert [versions["keras"] for versions in again["earlier"]] == ["2.0"]
+    index = (output / "README.md").read_text()
+    assert "Some were trained by python" in index and "keras 2.0" in index
+
+
 def test_another_recipe_is_another_cell(tiny, file, tmp_path):
     there = Cells(tiny, tmp_path).trained("cae", 3)
     found = []
