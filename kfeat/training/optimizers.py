@@ -85,8 +85,7 @@ class Muon(SGD):
                 moved = self.momentum * moved + gradient
         kernel = tf.convert_to_tensor(variable)
         length = tf.norm(kernel)
-        columns = kernel.shape[-1]
-        step = orthogonal(tf.reshape(moved, [-1, columns]))
+        step = orthogonal(tf.reshape(moved, [-1, kernel.shape[-1]]))
         # With all singular values 1, the step would be as long as the root of their number.
         rate = learning_rate * length / min(step.shape) ** 0.5
         kernel -= rate * tf.reshape(step, kernel.shape)
