@@ -3,13 +3,15 @@
 
     python benchmarks/train.py [--json]
     python benchmarks/train.py --arch resnet18 --precision bfloat16 --size 64
+    python benchmarks/train.py --arch resnet18 --batch 256 --optimizer muon --peer sgd
 
 kfeat's side is what `kfeat train` runs: the model, optimiser and settings that its recipe makes,
 `model.fit` on batches that the pipeline shuffles, mirrors and gathers, at the default recipe but
-for size, batch, precision and random weights. What an epoch ends with (held-out images, a
-checkpoint) and the progress bar are left out. PyTorch's side is the same network in `torch_peers`,
-with SGD and momentum, on one batch that lies ready in memory. Prints the median images per second
-of each, and the median ratio of rounds that alternate.
+for size, batch, precision and random weights, and ``--optimizer`` where it is given. What an epoch
+ends with (held-out images, a checkpoint) and the progress bar are left out. PyTorch's side is the
+same network in `torch_peers`, with SGD and momentum, on one batch that lies ready in memory; or, by
+``--peer sgd``, kfeat with SGD, which tells what another optimiser costs. Prints the median images
+per second of each, and the median ratio of rounds that alternate.
 """
 
 from __future__ import annotations
@@ -93,6 +95,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8, help="of a round")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--optimizer", choices=("sgd", "muon"), default="sgd")
+    parser.add_argument("--peer", choices=("torch", "sgd"), default="torch")
     parser.add_argument("--json", action="store_true", help="one JSON line a case")
     parser.add_argument("--rival", help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -103,8 +107,10 @@ def main() -> None:
     for arch in a.arch:
         for precision in a.precision:
             case = {"arch": arch, "precision": precision, "size": a.size, "batch": a.batch}
-            sides = {side: {"side": side, "steps": a.steps, **case} for side in ("kfeat", "torch")}
-            report(case, compare(sides, a.rounds), "kfeat", a.json)
+            ours = {"side": "kfeat", "steps": a.steps, **case}
+            peer = {"side": "torch"} if a.peer == "torch" else {"optimizer": a.peer}
+            sides = {"kfeat": ours | {"optimizer": a.optimizer}, a.peer: ours | peer}
+            report(case | {"optimizer": a.optimizer}, compare(sides, a.rounds), "kfeat", a.json)
 
 
 if __name__ == "__main__":
