@@ -7,7 +7,8 @@
 
 kfeat's side is what `kfeat train` runs: the model, optimiser and settings that its recipe makes,
 `model.fit` on batches that the pipeline shuffles, mirrors and gathers, at the default recipe but
-for size, batch, precision and random weights, and ``--optimizer`` where it is given. What an epoch
+for size, batch, precision and ``--optimizer``; the values of its weights are random, what is done
+with them is not: layers that ImageNet's would come into learn at a rate of their own. What an epoch
 ends with (held-out images, a checkpoint) and the progress bar are left out. PyTorch's side is the
 same network in `torch_peers`, with SGD and momentum, on one batch that lies ready in memory; or, by
 ``--peer sgd``, kfeat with SGD, which tells what another optimiser costs. Prints the median images
@@ -42,7 +43,6 @@ def kfeat(arch: str, precision: str, size: int, batch: int, steps: int, **change
         arch,
         None,
         data="photos",
-        weights="none",
         image_size=size,
         batch_size=batch,
         precision=precision,
@@ -60,7 +60,7 @@ def kfeat(arch: str, precision: str, size: int, batch: int, steps: int, **change
         epoch = next(epochs)
         batches = pipeline.training_batches(
             data,
-            np.arange(steps * batch),
+            np.arange(steps * batch) % len(data),
             batch_size=batch,
             epochs=range(epoch, epoch + 1),
             seed=0,

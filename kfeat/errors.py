@@ -65,8 +65,8 @@ def expand(path: str | os.PathLike[str]) -> Path:
     """A path that a user gave, its ``~`` replaced by the home folder.
 
     Raises:
-        InputError: there is no such home folder, no file can have that name, or a folder on the
-            way to it may not be entered.
+        InputError: there is no such home folder, no file can have that name, or it is a
+            folder that may not be entered, or one on the way to it is.
     """
     try:
         expanded = Path(path).expanduser()
@@ -82,6 +82,9 @@ def expand(path: str | os.PathLike[str]) -> Path:
             raise InputError(f"{str(path)[:60]}...: the name is too long for a file") from None
         if error.errno == errno.EACCES:
             raise InputError(f"{path} cannot be reached: {error.strerror}") from None
+        return expanded
+    if expanded.is_dir() and not os.access(expanded, os.X_OK):
+        raise InputError(f"{path} may not be entered: have its owner permit it, or give another")
     return expanded
 
 

@@ -208,8 +208,12 @@ def _check_tar(path: Path, archive: Archive) -> None:
 
     total = path.stat().st_size
     where = "its head"
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     with (
-        path.open("rb") as raw,
+        opened as raw,
         progress(total=total, unit="B", unit_scale=True, desc=f"checking {path.name}") as bar,
     ):
         try:

@@ -55,7 +55,7 @@ def named_as_torchvision(weights: str) -> bool:
     """Whether a source holds torchvision's names, and so no feature layer."""
     if weights == "imagenet":
         return True
-    return Path(weights).suffix in TORCHVISION_SUFFIXES and not Path(weights).is_dir()
+    return Path(weights).suffix in TORCHVISION_SUFFIXES and not expand(weights).is_dir()
 
 
 def check(weights: str, model: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError, expand
-from kfeat.files import from_json
+from kfeat.files import flush, from_json
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
 from kfeat.serving.folding import convolves, folded
@@ -157,6 +157,7 @@ def export(
         tf.saved_model.save(module, temporary, signatures={"serving_default": serve})
         (temporary / MANIFEST).parent.mkdir()
         (temporary / MANIFEST).write_text(json.dumps(made_from, indent=2) + "\n", "utf-8")
+        flush(temporary)
         while True:
             taken = [int(f.name) for f in root.iterdir() if f.name.isdecimal()]
             numbered = root / str(max(taken, default=0) + 1)

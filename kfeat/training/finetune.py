@@ -113,7 +113,7 @@ def slow_down(
         if variable.ref() in decays:
             learning_rate = learning_rate * multiplier
             if decay and decays[variable.ref()]:
-                variable.assign_sub(variable * decay * learning_rate)
+                variable.assign(variable * (1 - decay * learning_rate))
         update(gradient, variable, learning_rate)
 
     optimizer.update_step = update_step
