@@ -51,7 +51,9 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
     classes is a split without labels. A folder is taken for a split, rather than for a
     class, where it is called ``unlabelled``; where a folder called like a split (``train``,
     ``test``, ``val``, ``validation``) holds classes; where all are called like splits; and
-    where none holds images itself. A class may be missing in a split.
+    where none holds images itself. A class may be missing in a split; where ``images`` is the
+    only one, beside other classes in other splits, the split has no labels (so are the ``val`` and
+    ``test`` of Stanford's Tiny ImageNet).
 
     ``ROOT/<class>/*``: the splits ``train`` and ``test`` are made by the SHA-256 of each
     file's path in ROOT: a fifth of each class, rounded up, goes to ``test``, unless it is
@@ -229,13 +231,15 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     if not _is_split_into_folders(tree):
         log.info("%s has no folders of splits: a fifth of each class is its test split", name)
         return _cut_into_splits(tree)
+    labels = {label for below in tree.folders.values() for label in below.folders}
     splits: dict[str, dict[str, str]] = {}
     for folder, below in sorted(tree.folders.items(), key=lambda item: _rank(item[0])):
         lower = folder.lower()
         files = splits.setdefault(
             UNLABELLED if lower in _UNLABELLED else lower if lower in _SPLITS else folder, {}
         )
-        if lower in _UNLABELLED or not below.folders:
+        no_class = list(below.folders) == ["images"] and not below.images and len(labels) > 1
+        if lower in _UNLABELLED or not below.folders or no_class:
             files.update(dict.fromkeys(below.paths(f"{folder}/"), ""))
         elif below.images:
             raise InputError(

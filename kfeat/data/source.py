@@ -30,7 +30,8 @@ class Source:
         location: the folder that the images lie in, absolute; None for the embedded ones.
         version: the version of the data set, where it has one.
         state: returns a text that changes with the files: with their names, sizes, times of
-            change, splits or classes. None where the version says it, or there are no files.
+            change, splits or classes, or with what TFDS wrote of them. None where the version
+            says it, or there are no files.
         unreadable: images passed over so far, each with the reason; grows while reading.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import os
 import re
@@ -319,4 +320,5 @@ def _from_builder(name: str, builder: Any) -> Source:
         image_shape=(height, width) if height and width else None,
         location=os.path.abspath(builder.data_dir),
         version=str(info.version),
+        state=lambda: hashlib.sha256((Path(builder.data_dir) / INFO).read_bytes()).hexdigest(),
     )

@@ -127,8 +127,8 @@ def reproduce(
             results["report"] = _report(results, cells, output, command)
         except Exception as error:  # tables and figures are there already
             cells.fail("report.html", error)
-    if not results["report"]:
-        (output / "report.html").unlink(missing_ok=True)
+        if not results["report"]:  # the one that may be there shows other figures
+            (output / "report.html").unlink(missing_ok=True)
     for versions in cells.versions.values():
         if versions not in (results["versions"], *results["earlier"]):
             results["earlier"].append(versions)
@@ -169,7 +169,10 @@ def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | 
             except Exception as error:  # the others are still shown
                 cells.fail(f"report.html {entry['name']}", error)
                 continue
-            cards.append(score["card"] | {"model": entry["name"]})
+            card = score["card"] | {"model": entry["name"]}
+            for part in ("test", "train"):  # the data may have moved since
+                card[part] = card[part] | {"data": cells.profile.test}
+            cards.append(card)
             features.append(parts)
             maps.append(plane)
     if not cards:

@@ -222,8 +222,10 @@ def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str
     now = dataclasses.asdict(recipe)
     del now["memory_limit"]  # changes nothing that is learnt
     changed = [k for k, v in now.items() if before.get(k) != v and k not in unknown]
-    if changed == ["weights"] and _one_path(before.get("weights", "none"), recipe.weights, output):
-        changed = []
+    if "weights" in changed and _one_path(before.get("weights", "none"), recipe.weights, output):
+        changed.remove("weights")
+    if "data" in changed and _moved(before["data"], recipe.data):
+        changed.remove("data")
     if changed:
         key = changed[0]
         raise InputError(
@@ -261,6 +263,12 @@ def _one_path(before: str, now: str, output: Path) -> bool:
     old, new = expand(before).resolve(), expand(now).resolve()
     moved = old.name == new.name and new.parent == output.resolve().parent and not old.exists()
     return old == new or moved
+
+
+def _moved(before: str, now: str) -> bool:
+    """Whether a folder of data is elsewhere now; what an epoch learnt from is compared later."""
+    old, new = expand(before), expand(now)
+    return old.name == new.name and new.exists() and not old.exists()
 
 
 def _begun(output: Path) -> bool:

@@ -68,6 +68,28 @@ def prepared(tmp_path_factory):
 GREY = np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=-1)
 
 
+def test_data_of_the_same_name_and_version_have_a_state_of_their_own(prepared, tmp_path):
+    import tensorflow_datasets as tfds
+
+    there = shutil.copytree(prepared / "grey", tmp_path / "there" / "grey").parent
+    label = tfds.features.ClassLabel(names=["cat", "dog"])
+    noise = np.random.default_rng(0).integers(0, 256, (4, 4, 1), np.uint8)
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="grey",
+        version="1.10.0",
+        data_dir=tmp_path / "other",
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=(4, 4, 1)), "label": label}
+        ),
+        split_datasets={"train": list(enumerate([{"image": noise, "label": 1}] * 3))},
+        disable_shuffling=True,
+    )
+    sources = [open_source("grey", data_dir=d) for d in (prepared, there, tmp_path / "other")]
+    assert len({str(source.splits) + str(source.version) for source in sources}) == 1
+    here, moved, other = (source.state() for source in sources)
+    assert here == moved != other
+
+
 @pytest.mark.parametrize("name", ["grey", "deep", "alpha"])
 def test_all_kinds_of_images_become_rgb(prepared, name):
     source = open_source(name, data_dir=prepared)

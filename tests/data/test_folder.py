@@ -273,6 +273,22 @@ def test_layout_of_splits_with_other_names(tmp_path):
     assert opened(tmp_path).splits == {"day": 2, "night": 1}
 
 
+def test_layout_of_tiny_imagenet(tmp_path):
+    for file in ("train/n1/images/1.png", "train/n2/images/1.png", "val/images/1.png"):
+        write(tmp_path / file)
+    write(tmp_path / "test" / "images" / "1.png")
+    source = opened(tmp_path)
+    assert (source.class_names, source.labelled) == (("n1", "n2"), {"train"})
+    assert source.splits == {"train": 2, "val": 1, "test": 1}
+
+
+def test_layout_of_splits_whose_one_class_is_called_images(tmp_path):
+    for file in ("train/images/1.png", "test/images/1.png"):
+        write(tmp_path / file)
+    source = opened(tmp_path)
+    assert (source.class_names, source.labelled) == (("images",), {"train", "test"})
+
+
 def test_layout_of_splits_without_classes(tmp_path):
     for file in ("train/1.png", "train/2.png", "test/1.png"):
         write(tmp_path / file)

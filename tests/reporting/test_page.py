@@ -118,6 +118,11 @@ def test_hover_shows_images_and_the_switch_changes_colours(browser, page_file):
     before = page.evaluate("() => document.getElementById('map').data[0].x.join()")
     page.locator("#model").select_option("1")
     assert page.evaluate("() => document.getElementById('map').data[0].x.join()") != before
+    width = "() => { const [a, b] = map._fullLayout.xaxis.range; return b - a; }"
+    whole = page.evaluate(width)
+    for button, share in {"#closer": 2 / 3, "#farther": 1, "#reset": 1}.items():
+        page.locator(button).click()
+        assert page.evaluate(width) == pytest.approx(share * whole)
     page.locator("#next").focus()
     was = page.locator("#card").inner_html()
     page.keyboard.press("Enter")

@@ -44,6 +44,7 @@ epochs = 1
 limit = 64
 [trainings.first]
 recipe = "resnet18-pretrain"
+optimizer = "sgd"
 data = "digits"
 image_size = 32
 shift = 2
@@ -51,6 +52,7 @@ epochs = 1
 limit = 64
 [trainings.second]
 recipe = "resnet18-local"
+optimizer = "sgd"
 data = "FOLDER"
 image_size = 32
 shift = 2
@@ -286,7 +288,7 @@ def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch
     page = (output / results["report"]).read_text("utf-8")
     assert page.count("It failed: MemoryError()") == 2
     results = reproduce(tiny, ["figure1"], output)
-    assert results["report"] is None and not (output / "report.html").exists()
+    assert results["report"] is None and (output / "report.html").read_text("utf-8") == page
 
 
 def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, folder, tmp_path):
@@ -296,12 +298,16 @@ def test_data_that_cannot_be_scored_on_are_refused_before_any_training(tiny, fol
     assert not list((tmp_path / "made").glob("runs/*"))
 
 
-def test_an_interrupted_fine_tuning_goes_on_from_elsewhere(made, tiny, tmp_path, monkeypatch):
-    """From another working directory, and when the folder has moved."""
+def test_an_interrupted_fine_tuning_goes_on_from_elsewhere(
+    made, tiny, folder, tmp_path, monkeypatch
+):
+    """From another working directory, and when the folder has moved, and that of the images."""
     _, output = made
     shutil.copytree(output, tmp_path / "out")
     (second,) = (tmp_path / "out" / "runs").glob("second-*")
     recipe = (second / "recipe.toml").read_text().replace(str(output), str(tmp_path / "before"))
+    assert f'data = "{folder}"' in recipe
+    recipe = recipe.replace(str(folder), str(tmp_path / "before" / folder.name))
     (second / "recipe.toml").write_text(recipe)
     (second / "results.json").unlink()
     monkeypatch.chdir(tmp_path)

@@ -102,6 +102,16 @@
     Plotly.relayout(map, { shapes: [mark()] });
   }
 
+  function zoom(factor) {
+    const ranges = {};
+    for (const axis of ["xaxis", "yaxis"]) {
+      const [low, high] = map._fullLayout[axis].range;
+      const middle = (low + high) / 2, half = factor * (high - low) / 2;
+      ranges[`${axis}.range`] = [middle - half, middle + half];
+    }
+    Plotly.relayout(map, ranges);
+  }
+
   const step = (by) => show((chosen + by + count) % count);
   draw(false).then(() => {
     for (const event of ["plotly_hover", "plotly_click"])
@@ -115,6 +125,8 @@
   by("colour").addEventListener("change", () => draw(true));
   by("reset").addEventListener("click", () =>
     Plotly.relayout(map, { "xaxis.autorange": true, "yaxis.autorange": true }));
+  by("closer").addEventListener("click", () => zoom(1 / 1.5));
+  by("farther").addEventListener("click", () => zoom(1.5));
   by("next").addEventListener("click", () => step(1));
   by("previous").addEventListener("click", () => step(chosen < 0 ? 0 : -1));
   dark.addEventListener("change", () => draw(true));
