@@ -224,7 +224,7 @@ def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str
     changed = [k for k, v in now.items() if before.get(k) != v and k not in unknown]
     if "weights" in changed and _one_path(before.get("weights", "none"), recipe.weights, output):
         changed.remove("weights")
-    if "data" in changed and _moved(before["data"], recipe.data):
+    if "data" in changed and _moved(before.get("data", ""), recipe.data):
         changed.remove("data")
     if changed:
         key = changed[0]
@@ -266,9 +266,13 @@ def _one_path(before: str, now: str, output: Path) -> bool:
 
 
 def _moved(before: str, now: str) -> bool:
-    """Whether a folder of data is elsewhere now; what an epoch learnt from is compared later."""
+    """Whether a folder of data is elsewhere now, and no name of a data set that is in no folder.
+
+    Its images are compared with those of the epochs that are done when these are restored.
+    """
     old, new = expand(before), expand(now)
-    return old.name == new.name and new.exists() and not old.exists()
+    named = len(old.parts) < 2
+    return not named and old.name == new.name and new.exists() and not old.exists()
 
 
 def _begun(output: Path) -> bool:
