@@ -190,6 +190,20 @@ def test_faiss_finds_the_same(metric: str) -> None:
     np.testing.assert_allclose(distances, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dimensions", [1, 128])
+def test_faiss_finds_the_same_far_from_zero(dimensions: int) -> None:
+    """With so many queries it sums up ||x||^2 - 2 x.y + ||y||^2, in float32."""
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed (pip install 'kfeat[faiss]')")
+    random = np.random.default_rng(3)
+    bank, queries = random.normal(size=(500, 128)), random.normal(size=(1100, 128))
+    for features in (bank, queries):
+        features[:, :dimensions] += 1000
+    indices, distances = nearest(bank, queries, 4, search="faiss")
+    exact, expected = nearest(bank, queries, 4)
+    assert np.mean(indices == exact) > 0.999
+    np.testing.assert_allclose(distances, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e20, 1e200])
 def test_faiss_finds_the_same_at_any_scale(factor: float) -> None:
     pytest.importorskip("faiss", reason="faiss-cpu is not installed (pip install 'kfeat[faiss]')")
