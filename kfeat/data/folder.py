@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
     Images directly in ROOT: all images in ROOT and below are the one split ``unlabelled``;
     beside folders called like splits they are an error.
 
+    A class is called like its folder, in Unicode's form NFC: Macs spell accents in another one.
     Within a class, folders may be nested. What is hidden, and ``__MACOSX``, is ignored. A
     split's order is that of the SHA-256 of the paths: mixed, and always the same.
 
@@ -144,6 +146,7 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         read=read,
         location=os.path.abspath(path),
         state=state,
+        files=splits.__getitem__,
         unreadable=unreadable,
     )
 
@@ -231,7 +234,7 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     if not _is_split_into_folders(tree):
         log.info("%s has no folders of splits: a fifth of each class is its test split", name)
         return _cut_into_splits(tree)
-    labels = {label for below in tree.folders.values() for label in below.folders}
+    labels = {_class(folder) for below in tree.folders.values() for folder in below.folders}
     splits: dict[str, dict[str, str]] = {}
     for folder, below in sorted(tree.folders.items(), key=lambda item: _rank(item[0])):
         lower = folder.lower()
@@ -247,9 +250,14 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
                 f"({min(below.folders)}): move them into a class, or out of it"
             )
         else:
-            for label, images in below.folders.items():
-                files.update(dict.fromkeys(images.paths(f"{folder}/{label}/"), label))
+            for inner, images in below.folders.items():
+                files.update(dict.fromkeys(images.paths(f"{folder}/{inner}/"), _class(inner)))
     return {split: {file: files[file] for file in _mixed(files)} for split, files in splits.items()}
+
+
+def _class(folder: str) -> str:
+    """The class of a folder: its name, in one spelling of what Unicode can spell in two."""
+    return unicodedata.normalize("NFC", folder)
 
 
 def _rank(folder: str) -> tuple[int, str]:
@@ -272,11 +280,11 @@ def _is_split_into_folders(tree: _Tree) -> bool:
 def _cut_into_splits(tree: _Tree) -> dict[str, dict[str, str]]:
     train: dict[str, str] = {}
     test: dict[str, str] = {}
-    for label, below in tree.folders.items():
-        files = _mixed(below.paths(f"{label}/"))
+    for folder, below in tree.folders.items():
+        files = _mixed(below.paths(f"{folder}/"))
         fifth = -(-len(files) // 5) if len(files) > 1 else 0
-        test.update(dict.fromkeys(files[:fifth], label))
-        train.update(dict.fromkeys(files[fifth:], label))
+        test.update(dict.fromkeys(files[:fifth], _class(folder)))
+        train.update(dict.fromkeys(files[fifth:], _class(folder)))
     splits = {"train": train, "test": test, "all": train | test}
     return {
         split: {file: files[file] for file in _mixed(files)}

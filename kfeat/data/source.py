@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ class Source:
         state: returns a text that changes with the files: with their names, sizes, times of
             change, splits or classes, or with what TFDS wrote of them. None where the version
             says it, or there are no files.
+        files: returns the paths in ``location`` of a split's images; None where they are not files
+            of their own.
         unreadable: images passed over so far, each with the reason; grows while reading.
     """
 
@@ -44,6 +46,7 @@ class Source:
     location: str | None = None
     version: str | None = None
     state: Callable[[], str] | None = None
+    files: Callable[[str], Iterable[str]] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def require(self, split: str) -> str:

@@ -19,6 +19,9 @@ FEATURE_SIZE = 128
 LARGEST = 4096
 """The largest image side in pixels of any encoder here."""
 
+BASELINES = ("pixels", "pca128")
+"""What is scored beside encoders under a name of its own: no encoder's name can be one of these."""
+
 
 @dataclass(frozen=True)
 class Encoder:

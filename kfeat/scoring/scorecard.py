@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kfeat.errors import InputError, whole
+from kfeat.errors import InputError, expand, whole
 from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, check_features, check_labels, load_features
@@ -277,10 +277,11 @@ def score_features(
 
     Returns:
         As `kfeat.score`; ``data`` is the file, ``model`` is the one that the file names, or
-        None.
+        None; ``leaks`` is None.
 
     Raises:
-        InputError: a file or an option cannot be used.
+        InputError: a file or an option cannot be used, or, as far as the files tell, an image is in
+            both.
     """
     k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
     tested = load_features(test, limit)
@@ -288,6 +289,11 @@ def score_features(
     if fitted:
         if fitted.labels is None:
             raise InputError(f"{train}: no array 'labels': KNN learns from labelled features")
+        if os.path.samefile(expand(test), expand(str(train))) or _share_images(tested, fitted):
+            raise InputError(
+                f"{train} holds images of {test}, each the nearest to itself: give features of "
+                "images that are not in the test"
+            )
         _check_together(tested, fitted, str(test), str(train))
     card = score(
         tested.features,
@@ -310,8 +316,21 @@ def score_features(
         "test": {"data": str(test), "split": None, "count": len(tested)},
         "train": {"data": str(train), "split": None, "count": len(fitted)} if fitted else None,
         **card,
+        "leaks": None,
         "seconds": {"features": None, **card["seconds"]},
     }
+
+
+def _share_images(test: Features, train: Features) -> bool:
+    """Whether both have an image of one data set, as far as their manifests tell."""
+    about = [features.manifest.get("data") for features in (test, train)]
+    if test.ids is None or train.ids is None or not all(isinstance(one, dict) for one in about):
+        return False
+    places = [(one.get("location") or one.get("name"), one.get("version")) for one in about]
+    splits = {one.get("split") for one in about}
+    if places[0] != places[1] or (len(splits) > 1 and "all" not in splits):
+        return False
+    return bool(np.isin(test.ids, train.ids).any())
 
 
 def _check_together(test: Features, train: Features, test_path: str, train_path: str) -> None:

@@ -33,8 +33,6 @@ log = logging.getLogger("kfeat")
 
 BATCH_SIZE = 64
 
-BASELINES = ("pixels", "pca128")
-
 
 @dataclass
 class Encoder:
@@ -108,7 +106,7 @@ def locate(model: str, home: str | Path | None = None) -> Path:
         raise InputError(f"{model} is not in {folder}: train it first, with kfeat train {model}")
     if len(path.parts) > 1 or path.suffix:
         raise InputError(f"{model}: no such file or folder")
-    known = [*BASELINES, *catalog.ENCODERS]
+    known = [*catalog.BASELINES, *catalog.ENCODERS]
     known += [
         f.name for f in sorted(folder.glob("*")) if f.name not in known and export.versions(f)
     ]
@@ -118,9 +116,19 @@ def locate(model: str, home: str | Path | None = None) -> Path:
     )
 
 
-def pixels() -> Encoder:
-    """The encoder that has to be beaten: the pixels themselves, in [0, 1]."""
+def pixels(engine: str = "auto", precision: str | None = None) -> Encoder:
+    """The encoder that has to be beaten: the pixels themselves, in [0, 1].
+
+    It is run by TensorFlow in float32, whatever the others are run by.
+
+    Raises:
+        InputError: no encoder could be run by this engine or in this precision.
+    """
     import tensorflow as tf
+
+    engines.choose(engine)
+    if precision:
+        resolve(precision)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return tf.reshape(images, (tf.shape(images)[0], -1)) / 255
@@ -160,7 +168,8 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
     """
     chosen = engines.choose(engine)
     wanted = resolve(precision)[0] if precision else None
-    loaded = _keras(path, wanted) if path.suffix == ".keras" else _saved_model(path)
+    is_keras = path.suffix == ".keras" and path.is_file()
+    loaded = _keras(path, wanted) if is_keras else _saved_model(path)
     shape, dtype = loaded.shape, loaded.dtype
     export.check_images(path, shape, dtype)
     batch_size, image_size = shape[:2]
@@ -175,7 +184,7 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
             log.info("%s runs by TensorFlow: %s", path, error)
     if precision == "auto":
         wanted = loaded.precision
-    if wanted == "bfloat16" and path.suffix == ".keras" and loaded.precision == "float32":
+    if wanted == "bfloat16" and is_keras and loaded.precision == "float32":
         raise InputError(
             f"{path} has no convolutions that could compute in bfloat16: use --precision float32"
         )

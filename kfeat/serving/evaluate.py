@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfeat.data.source import UNLABELLED
 from kfeat.errors import InputError, expand, spelled, whole
-from kfeat.models.catalog import LARGEST
+from kfeat.models.catalog import BASELINES, LARGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +174,7 @@ def score_models(
 
     names, test = [spelled("model", model) for model in models], spelled("test", test)
     for name in names:  # the last of them may be misspelled, and the first takes hours
-        if name not in encoder.BASELINES:
+        if name not in BASELINES:
             encoder.locate(name, options.get("home"))
     needs: tuple[str, ...] = ()
     if report:
@@ -218,8 +218,6 @@ def _baselines(
     models: Sequence[str], image_size: int, test: str, options: dict[str, Any]
 ) -> dict[str, dict[str, Any] | str]:
     """The results of the baselines that are not among the models, or why there are none."""
-    from kfeat.serving.encoder import BASELINES
-
     found: dict[str, dict[str, Any] | str] = {}
     size = min(image_size, BASELINE_IMAGE_SIZE)
     changed = {"all": False, "image_size": size, "save_features": None}
@@ -286,7 +284,7 @@ def evaluate(
     image_size = image_size if image_size is None else whole("image_size", image_size, 1)
     if image_size and image_size > LARGEST:
         raise InputError(f"image_size {image_size}: give from 1 to {LARGEST} pixels")
-    path = None if model in encoder.BASELINES else encoder.locate(model, home)
+    path = None if model in BASELINES else encoder.locate(model, home)
     chosen = choose_splits(
         test,
         train,
@@ -312,7 +310,7 @@ def evaluate(
     scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
 
     started = time.perf_counter()
-    loaded = encoder.load(path, engine, precision) if path else encoder.pixels()
+    loaded = encoder.load(path, engine, precision) if path else encoder.pixels(engine, precision)
     if loaded.image_size and image_size not in (None, loaded.image_size):
         raise InputError(f"{model} takes images of {loaded.image_size} pixels only")
     image_size = loaded.image_size or image_size or _common_size(test_source)
@@ -489,8 +487,8 @@ def choose_splits(
             )
     if train is not None and train_split is None and test_split in test_source.labelled:
         raise InputError(
-            f"{train_source.name} has no labelled train images for KNN to learn from: give "
-            "--train-split"
+            f"{train_source.name} has no labelled train images for KNN to learn from, beside those "
+            "of the test: give --train-split"
         )
     train_part = (train_source, train_split) if train_split else None
     return Splits((test_source, test_split), train_part, classify)
@@ -522,10 +520,14 @@ def _train_split(
     Raises:
         InputError: the split is not there, shares images with the test, or lacks labels.
     """
-    same = _place(source) == _place(test_source)
+    here, there = Path(_place(source)), Path(_place(test_source))
+    nested = here != there and (here.is_relative_to(there) or there.is_relative_to(here))
+    tested = _files(test_source, test_split) if nested else set()
 
     def seen(name: str) -> bool:
-        return same and (name == test_split or "all" in (name, test_split))
+        if nested:
+            return not tested.isdisjoint(_files(source, name))
+        return here == there and (name == test_split or "all" in (name, test_split))
 
     if split is not None:
         source.require(split)
@@ -552,6 +554,12 @@ def _train_split(
 
 def _place(source: Source) -> str:
     return os.path.realpath(source.location) if source.location else source.name
+
+
+def _files(source: Source, split: str) -> set[str]:
+    """The files that the images of a split lie in, where they do."""
+    place = _place(source)
+    return {os.path.join(place, file) for file in source.files(split)} if source.files else set()
 
 
 def _common_size(source: Source) -> int | None:

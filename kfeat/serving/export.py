@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kfeat.errors import InputError, expand
 from kfeat.files import flush, from_json
+from kfeat.models.catalog import BASELINES
 from kfeat.models.precision import resolve
 from kfeat.models.weights import load_keras
 from kfeat.serving.folding import convolves, folded
@@ -92,8 +93,8 @@ def export(
 
     Raises:
         InputError: there is no encoder at ``path``, it does not turn images into vectors or has
-            nothing that could compute in this precision, the name cannot be a folder's, no such
-            precision, or nothing can be written in ``home``.
+            nothing that could compute in this precision, the name cannot be a folder's or is a
+            baseline's, no such precision, or nothing can be written in ``home``.
     """
     path = expand(path)
     file = path / "model.keras" if path.is_dir() else path
@@ -105,6 +106,8 @@ def export(
     name = encoder.name if name is None else name
     if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
+    if name in BASELINES:
+        raise InputError(f"name {name!r} is that of a baseline in kfeat score: give another --name")
     asked, (precision, why) = precision, resolve(precision)
     shape, vectors = encoder.inputs[0].shape, encoder.outputs[0].shape
     check_images(path, shape, tf.as_dtype(encoder.inputs[0].dtype))
@@ -172,10 +175,11 @@ def export(
 
 def check_images(path: Path, shape: Sequence[int | None], dtype: tf.DType) -> None:
     """Raise `InputError` where what a model takes are not images."""
-    numeric = dtype.is_floating or dtype.is_integer
-    if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not numeric:
+    holds_pixels = dtype.is_floating or (dtype.is_integer and dtype.max >= 255)
+    if len(shape) != 4 or shape[3] not in (3, None) or shape[1] != shape[2] or not holds_pixels:
         raise InputError(
-            f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3]"
+            f"{path} takes {dtype.name} {shape}, not a batch of square RGB images [N, S, S, 3] in "
+            "[0, 255]"
         )
 
 

@@ -149,8 +149,8 @@ def _drawn(cells: Cells, figure: str, output: Path) -> dict[str, Any]:
 
 def _report(results: dict[str, Any], cells: Cells, output: Path, command: str | None) -> str:
     """Write the page of the tables' encoders, trained with the first seed; return its name."""
+    from kfeat.models.catalog import BASELINES
     from kfeat.reporting.study import sections
-    from kfeat.serving.encoder import BASELINES
     from kfeat.serving.report import write_report
 
     seed = cells.profile.seeds[0]

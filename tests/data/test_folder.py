@@ -273,6 +273,16 @@ def test_layout_of_splits_with_other_names(tmp_path):
     assert opened(tmp_path).splits == {"day": 2, "night": 1}
 
 
+def test_a_class_that_unicode_spells_in_two_ways_is_one(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"  # the second as a Mac writes it
+    for file in (f"train/{composed}/1.png", "train/dog/1.png", f"test/{decomposed}/1.png"):
+        write(tmp_path / file)
+    source = opened(tmp_path)
+    assert source.class_names == (composed, "dog")
+    (element,) = read(source, "test")
+    assert element["label"] == 0 and element["id"].decode() == f"test/{decomposed}/1.png"
+
+
 def test_layout_of_tiny_imagenet(tmp_path):
     for file in ("train/n1/images/1.png", "train/n2/images/1.png", "val/images/1.png"):
         write(tmp_path / file)

@@ -106,9 +106,12 @@ def test_anybodys_saved_model(shape, dtype, tmp_path):
 def test_a_path_is_no_name(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exported = export(trained, home=tmp_path)
-    own = save(module(IMAGES, lambda x: tf.reduce_mean(x, (1, 2))), tmp_path / "resnet18")
+    made = module(IMAGES, lambda x: tf.reduce_mean(x, (1, 2)))
+    own = save(made, tmp_path / "resnet18")
     assert encoder.locate("resnet18", tmp_path) == exported
     assert encoder.locate("./resnet18", tmp_path).resolve() == own
+    save(made, tmp_path / "theirs.keras", embed=made.run)  # a folder, whatever it is called
+    assert encoder.load(encoder.locate("theirs.keras", tmp_path)).image_size == 8
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,11 @@ def test_a_path_is_no_name(trained, tmp_path, monkeypatch):
             r"takes string \(None,\), not a batch of square RGB images",
         ),
         (IMAGES, lambda x: {"names": tf.as_string(x[:, 0, 0])}, "returns string, not numbers"),
+        (
+            tf.TensorSpec([None, 8, 8, 3], tf.int8, "x"),
+            lambda x: {"features": tf.cast(x[:, 0, 0], tf.float32)},
+            r"takes int8 .*, not a batch of square RGB images \[N, S, S, 3\] in \[0, 255\]",
+        ),
         (
             tf.TensorSpec([None, 3, 8, 8], tf.float32, "x"),
             lambda x: {"features": x[:, 0, 0]},

@@ -76,8 +76,13 @@ def test_an_encoder_is_fitted_to_train_and_judged_on_test(folder, tmp_path):
         again = kfeat.score_features(
             tmp_path / "kept" / "test.npz", tmp_path / "kept" / "train.npz", k=3
         )
-        for part in ("clustering", "classification", "features"):
+        for part in ("clustering", "classification", "features", "leaks"):
             assert again[part] == card[part]
+        same = [tmp_path / "kept" / name for name in ("test.npz", "copy.npz")]
+        shutil.copyfile(*same)
+        for train in same:
+            with pytest.raises(InputError, match=r"holds images of .*each the nearest to itself"):
+                kfeat.score_features(same[0], train, k=3)
         assert json.loads(json.dumps(card)) == card
 
 
@@ -90,6 +95,15 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
     link.symlink_to(folder)
     with pytest.raises(InputError, match="have no image in common"):
         kfeat.score(path, str(folder), train=str(link), train_split="test")
+    options = {"train": str(folder), "k": 3}
+    for train_split, alike in (("train", True), ("test", False)):
+        options["train_split"] = train_split
+        if alike:  # its train and test are made of the images in folder/train
+            with pytest.raises(InputError, match="have no image in common"):
+                kfeat.score(path, str(folder / "train"), **options)
+        else:
+            card = kfeat.score(path, str(folder / "train"), **options)
+            assert card["classification"]["accuracy"] is not None
     other = tmp_path / "other"
     shutil.copytree(folder / "train", other / "train")
     (other / "train" / "coffee").rename(other / "train" / "tea")
@@ -100,6 +114,9 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
         kfeat.score(path, str(folder), train=str(other), k=3)
     with pytest.raises(InputError, match="save_features goes with one model only"):
         score_models([path, path], str(folder), save_features=tmp_path / "features")
+    for option in ({"engine": "onnx"}, {"precision": "int4"}):
+        with pytest.raises(InputError, match=f"{next(iter(option))} .*choose one of"):
+            kfeat.score("pixels", str(folder), k=3, **option)
     for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}, {"limit": 0}):
         with pytest.raises(InputError, match=next(iter(option))):
             kfeat.score(path, "no such data", **option)
@@ -112,7 +129,7 @@ def test_a_test_split_with_labels_comes_first(folder, tmp_path, monkeypatch):
     (tmp_path / "pictures" / "test").mkdir()
     for file in (folder / "test").rglob("*.png"):
         shutil.copy(file, tmp_path / "pictures" / "test")
-    options = {"k": 3, "image_size": 32, "report": "~/page.html"}
+    options = {"k": 3, "image_size": 32, "report": "~/page.html", "report_map": "tsne"}
     card = kfeat.score("pixels", str(tmp_path / "pictures"), **options)
     assert card["test"]["split"] == "val" and card["classification"]["accuracy"] is not None
     assert (tmp_path / "page.html").exists()
