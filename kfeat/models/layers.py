@@ -20,6 +20,11 @@ if keras.config.image_data_format() != "channels_last":
         "Keras's image_data_format is 'channels_first': kfeat's images have their channels last, "
         "change it in ~/.keras/keras.json"
     )
+if keras.config.floatx() != "float32":
+    raise InputError(
+        f"Keras's floatx is {keras.config.floatx()!r}: kfeat's weights are float32, change it in "
+        "~/.keras/keras.json"
+    )
 
 
 @keras.saving.register_keras_serializable(package="kfeat")

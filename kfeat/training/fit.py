@@ -285,6 +285,12 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
 
     from kfeat.serving import export
 
+    for limit in ("max_epochs", "max_steps_per_epoch"):
+        if getattr(keras.config, limit)() is not None:
+            raise InputError(
+                f"Keras is told to stop early: unset KERAS_{limit.upper()}, or call "
+                f"keras.config.set_{limit}(None); --epochs and --limit make a shorter training"
+            )
     started = time.perf_counter()
     pretrained, origin = (None, {}) if _begun(output) else finetune.start(recipe)
     (output / "cache").mkdir(exist_ok=True)

@@ -238,6 +238,10 @@ BAD = {
         ["plot", "confusion", "--features", "FINE.npz", "--output", "a.png"],
         "confusion needs train features",
     ),
+    "a sheet of another format": (
+        ["data", "show", "cifar10", "--output", "sheet.jpg"],
+        "sheet.jpg: the contact sheet is a PNG file",
+    ),
     "split of no sheet": (["data", "show", "photos", "--split", "test"], "goes with --output"),
     "home of nobody": (["train", "cae1", "--data", "~nobody-here/x"], "no user of that name"),
     "weights of nobody": (["train", "cae1", "--weights", "~nobody-here/x"], "no user of that name"),
@@ -320,11 +324,14 @@ def test_the_command_line_chooses_its_keras_backend(trained, tmp_path, monkeypat
     assert done.returncode == 0, done.stderr
 
 
-def test_channels_that_come_first_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "keras.json").write_text('{"image_data_format": "channels_first"}')
+@pytest.mark.parametrize(
+    "setting, value", [("image_data_format", "channels_first"), ("floatx", "float16")]
+)
+def test_settings_of_keras_that_do_not_go_are_refused(setting, value, tmp_path, monkeypatch):
+    (tmp_path / "keras.json").write_text(json.dumps({setting: value}))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     done = run("models", "show", "resnet18", home=tmp_path)
-    assert_one_line(done, "Keras's image_data_format is 'channels_first'", 2)
+    assert_one_line(done, f"Keras's {setting} is {value!r}", 2)
 
 
 def test_genuine_stl10_images(shared, tmp_path):

@@ -47,7 +47,6 @@ def assert_same_weights(one, other):
         ("cae1", "float32", "adamw"),
         ("cae1", "bfloat16", "adamw"),
         ("resnet18", "float32", "muon"),
-        ("resnet18", "bfloat16", "adamw"),
     ],
 )
 def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(
@@ -364,6 +363,18 @@ def test_refuses_what_it_cannot_use(folder, tmp_path):
     shutil.copytree(unlabelled, tmp_path / "one" / "coffee")
     with pytest.raises(InputError, match="learns to tell classes apart, and .* has only one"):
         train(recipe("resnet18", tmp_path / "one"), tmp_path / "run", home=tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["max_epochs", "max_steps_per_epoch"])
+def test_a_training_that_keras_would_cut_short_is_refused(setting, folder, tmp_path):
+    choose = getattr(keras.config, f"set_{setting}")
+    choose(1)
+    try:
+        with pytest.raises(InputError, match=f"stop early: unset KERAS_{setting.upper()}"):
+            train(recipe("cae1", folder), tmp_path / "run", home=tmp_path)
+    finally:
+        choose(None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_refuses_a_recipe_that_nobody_checked(folder, tmp_path):
