@@ -29,6 +29,7 @@ def list_(data_dir: str | None, as_json: bool) -> None:
     kfeat data list --data-dir ~/tensorflow_datasets --json
     """
     from kfeat.data import catalog
+    from kfeat.errors import on_one_line
 
     listing = catalog.listing(data_dir)
     if as_json:
@@ -40,7 +41,8 @@ def list_(data_dir: str | None, as_json: bool) -> None:
     for name, splits in known.items():
         counts = ", ".join(f"{split} {count:,}" for split, count in splits.items())
         click.echo(f"{name:{width}}  {counts}")
-    click.echo(f"\n{len(prepared)} of these prepared in {listing['data_dir']}. Other data:")
+    place = on_one_line(listing["data_dir"])
+    click.echo(f"\n{len(prepared)} of these prepared in {place}. Other data:")
     for name, archive in listing["addable"].items():
         if name not in prepared:
             click.echo(f"  {name}, from your own {archive}: kfeat data add {name} PATH")
@@ -69,11 +71,13 @@ def show(
 
     if split and not output:
         raise click.UsageError("--split goes with --output: it says what the contact sheet shows")
-    source = catalog.open_source(name, data_dir=data_dir)
-    shown = catalog.show(source)
     if output:
         from kfeat.reporting import sheet
 
+        sheet.checked(output)
+    source = catalog.open_source(name, data_dir=data_dir)
+    shown = catalog.show(source)
+    if output:
         sheet.contact_sheet(source, output, split)
     if as_json:
         click.echo(json.dumps(shown))
@@ -89,7 +93,7 @@ def show(
         names = on_one_line(", ".join(shown["classes"]))
         click.echo(click.wrap_text(heading + names, width=88))
     if output:
-        click.echo(f"contact sheet: {output}")
+        click.echo(f"contact sheet: {on_one_line(output)}")
 
 
 @command.command()
@@ -108,6 +112,8 @@ def add(name: str, path: str, data_dir: str | None, as_json: bool) -> None:
     kfeat data add cifar10 cifar-10-batches-bin --data-dir data
     """
     from kfeat.data import binaries, catalog
+    from kfeat.errors import on_one_line
 
     folder = binaries.add(name, path, data_dir or catalog.default_data_dir())
-    click.echo(json.dumps({"prepared": str(folder)}) if as_json else folder)
+    place = str(folder)
+    click.echo(json.dumps({"prepared": place}) if as_json else on_one_line(place))

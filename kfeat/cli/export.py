@@ -6,6 +6,7 @@ import json
 
 import click
 
+from kfeat.errors import on_one_line
 from kfeat.models.precision import PRECISIONS
 
 
@@ -31,5 +32,5 @@ def command(run: str, name: str | None, precision: str, as_json: bool) -> None:
     """
     from kfeat.serving import export
 
-    folder = export.export(run, name, precision=precision)
-    click.echo(json.dumps({"saved_model": str(folder)}) if as_json else folder)
+    folder = str(export.export(run, name, precision=precision))
+    click.echo(json.dumps({"saved_model": folder}) if as_json else on_one_line(folder))

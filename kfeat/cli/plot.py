@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kfeat.cli.score import given, refuse_all_but, shared
+from kfeat.errors import on_one_line
 
 # As in kfeat.serving.plot and kfeat.scoring.projection, which import NumPy and scikit-learn.
 FIGURES = ("map", "confusion", "clusters", "neighbours")
@@ -77,4 +78,4 @@ def command(
             raise click.UsageError("--test is missing: the data set to test on")
         assert model
         plot(what, model, test, output, **options)
-    click.echo(json.dumps({"figure": output}) if as_json else output)
+    click.echo(json.dumps({"figure": output}) if as_json else on_one_line(output))

@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from kfeat.errors import on_one_line
+
 WHAT = ("table1", "table2", "figure1", "figure2", "figure3")
 
 
@@ -60,7 +62,7 @@ def command(
             click.echo(f"{table}\n\n{markdown(rows)}\n")
         for number, finding in enumerate(results["findings"], 1):
             click.echo(f"finding {number}: {verdict(finding)}. {finding['finding']}")
-        click.echo(f"{folder}/README.md has all of it")
+        click.echo(f"{on_one_line(folder)}/README.md has all of it")
     if results["failed"]:
         click.echo(f"kfeat: error: {len(results['failed'])} cells failed, see above", err=True)
         sys.exit(1)

@@ -53,7 +53,7 @@ def command(
     given = {key: value for key, value in changes.items() if value is not None}
     composed = recipes.compose(model, recipe, **recipes.parse_settings(settings) | given)
 
-    from kfeat.errors import expand
+    from kfeat.errors import expand, on_one_line
     from kfeat.training import fit
 
     run = expand(output) if output else fit.default_output(model, resume)
@@ -61,4 +61,4 @@ def command(
     if as_json:
         click.echo(json.dumps(results))
     else:
-        click.echo(f"run {run}, exported to {results['saved_model']}")
+        click.echo(on_one_line(f"run {run}, exported to {results['saved_model']}"))

@@ -60,6 +60,11 @@ class Archive:
     counts: dict[str, int]
 
     @property
+    def wanted(self) -> list[str]:
+        """The files that there must be."""
+        return [*sum(self.images.values(), ()), *self.labels.values()]
+
+    @property
     def label_bytes(self) -> int:
         """Bytes of the label before each image."""
         return 0 if self.labels else 1
@@ -186,7 +191,12 @@ def _opened(path: Path, archive: Archive) -> Iterator[_Files]:
         folder = path / archive.folder
         if not folder.is_dir():
             folder = path
-        sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
+        try:
+            sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
+            for name in sizes.keys() & {*archive.wanted, archive.class_file}:
+                (folder / name).open("rb").close()
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
         yield _Files(sizes, lambda name: (folder / name).open("rb"))
     elif path.is_file():
         _check_tar(path, archive)
@@ -219,7 +229,7 @@ def _check_tar(path: Path, archive: Archive) -> None:
         try:
             with tarfile.open(fileobj=CallbackIOWrapper(bar.update, raw)) as tar:
                 for member in tar:
-                    stream = tar.extractfile(member)
+                    stream = tar.extractfile(member) if member.isreg() else None
                     if stream is None:
                         continue
                     got = 0
@@ -251,8 +261,7 @@ def _checked_counts(files: _Files, archive: Archive, path: Path) -> dict[str, in
     Raises:
         InputError: a file is missing or truncated, or does not fit the others.
     """
-    wanted = [*sum(archive.images.values(), ()), *archive.labels.values()]
-    missing = [name for name in wanted if name not in files.sizes]
+    missing = [name for name in archive.wanted if name not in files.sizes]
     if missing:
         raise InputError(
             f"{path} lacks {', '.join(missing)}: give {archive.file} or the folder with its files"

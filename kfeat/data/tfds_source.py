@@ -20,7 +20,7 @@ import numpy as np
 
 from kfeat.data.binaries import ARCHIVES
 from kfeat.data.source import UNLABELLED, Source
-from kfeat.errors import InputError, first_line
+from kfeat.errors import InputError, expand, first_line
 from kfeat.files import from_json
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def prepared_in(folder: Path, version: str = "") -> Path | None:
     ``version``), else the same in the one configuration that is there.
 
     Raises:
-        InputError: the folder holds several data sets or configurations.
+        InputError: the folder holds several data sets or configurations, or may not be entered.
     """
+    folder = expand(folder)
     if (folder / INFO).is_file():
         return folder
     for pattern in ("*", "*/*"):

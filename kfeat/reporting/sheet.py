@@ -44,11 +44,8 @@ def contact_sheet(
     Raises:
         InputError: no such split, no readable image, or the file cannot be written.
     """
-    path = expand(path)
+    path = checked(path)
     split = source.require(split or next(iter(source.splits)))
-    check_writable(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: the contact sheet is a PNG file, give a name that ends in .png")
     grid = _grid(source, split, columns, rows, cell)
     for file, reason in source.unreadable.items():
         log.warning("passed over %s: %s", file, reason)
@@ -59,6 +56,19 @@ def contact_sheet(
         names = (source.class_names or ())[:rows]
     with written(path) as unfinished:
         _draw(grid, list(names), cell).save(unfinished, "PNG")
+
+
+def checked(path: str | Path) -> Path:
+    """Return the path of a contact sheet; cheap, so ask it before the data are fetched.
+
+    Raises:
+        InputError: no contact sheet can lie there.
+    """
+    path = expand(path)
+    check_writable(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: the contact sheet is a PNG file, give a name that ends in .png")
+    return path
 
 
 def _grid(

@@ -52,7 +52,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     columns, *lines = _cells(rows)
     lines = [columns, ["---"] * len(columns), *lines]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([table, *_reasons(rows)])
+    return "\n\n".join([table, *map(_literal, _reasons(rows))])
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -82,6 +82,11 @@ def _reasons(rows: list[dict[str, Any]]) -> list[str]:
         elif row["failed"]:
             reasons.append(f"{row['name']} failed: {row['failed']}")
     return reasons
+
+
+def _literal(text: str) -> str:
+    """A text that may quote the name of any file, for Markdown: without HTML."""
+    return text.replace("<", "\\<")
 
 
 def _error(row: dict[str, Any]) -> str:
@@ -213,9 +218,9 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         parts += [f"## Figure {figure.removeprefix('figure')}", FIGURES[figure]]
         parts += [f"![{FIGURES[figure]}]({file})" for file in about["files"]]
         if about.get("failed"):
-            parts.append(f"It failed: {about['failed']}")
+            parts.append(_literal(f"It failed: {about['failed']}"))
     if results["failed"]:
-        failed = [f"* {cell}: {reason}" for cell, reason in results["failed"].items()]
+        failed = [_literal(f"* {cell}: {reason}") for cell, reason in results["failed"].items()]
         parts += ["## Failed", "\n".join(failed)]
     _write_markdown(folder / "README.md", *parts)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")

@@ -15,7 +15,7 @@ import numpy as np
 
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
-from kfeat.errors import InputError, first_line
+from kfeat.errors import InputError, first_line, on_one_line
 from kfeat.files import from_json, write_text
 from kfeat.models import catalog, weights
 from kfeat.scoring.intervals import mean_interval
@@ -116,7 +116,9 @@ class Cells:
 
     def fail(self, cell: str, error: Exception) -> str:
         """Note, and return, the reason why something could not be made."""
-        self.failed[cell] = str(error) if isinstance(error, InputError) else repr(error)
+        self.failed[cell] = on_one_line(
+            str(error) if isinstance(error, InputError) else repr(error)
+        )
         log.error("%s failed: %s", cell, self.failed[cell])
         log.debug("", exc_info=error)
         return self.failed[cell]
@@ -201,7 +203,7 @@ class Cells:
         """What `kfeat.score` returns of a baseline on the profile's test images.
 
         Args:
-            name: of those that `kfeat.serving.encoder.BASELINES` names.
+            name: of those that `kfeat.models.catalog.BASELINES` names.
 
         Raises:
             InputError: the profile's data have too few images for it.

@@ -31,6 +31,8 @@ def test_show(folder, tmp_path):
     assert shown["splits"]["train"] == {"images": 80, "labelled": True}
     assert shown["image_size"] is None
     assert (tmp_path / "sheet.png").is_file()
+    text = run("show", folder, "--output", tmp_path / "sheet\udcff.png")
+    assert "sheet\\udcff.png" in text and (tmp_path / "sheet\udcff.png").is_file()
     text = run("show", "photos")
     assert "photos: images of 96x96" in text
     assert "10 classes: astronaut, chelsea" in text

@@ -223,6 +223,19 @@ def test_damaged_archive_is_refused(archive, tmp_path):
     assert not left_in(tmp_path / "data")
 
 
+@pytest.mark.parametrize("target", ["../elsewhere/train_X.bin", "train_X.bin"])
+def test_links_in_an_archive_are_no_files(archive, tmp_path, target):
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "whole", filter="data")
+    file = tmp_path / "whole" / "stl10_binary" / "train_X.bin"
+    file.unlink()
+    file.symlink_to(target)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(file.parent, "stl10_binary")
+    with pytest.raises(InputError, match=r"lacks train_X.bin: give stl10_binary\.tar\.gz or"):
+        binaries.add("stl10", archive, tmp_path / "data")
+
+
 def test_interruption_leaves_nothing(archive, tmp_path, monkeypatch):
     def interrupted(*_):
         yield 0, {"image": np.zeros((96, 96, 3), np.uint8), "label": 0}

@@ -51,6 +51,11 @@ def trained(request, tmp_path_factory, images):
     return path, np.asarray(model(images.astype("float32"), training=False))
 
 
+def export_of(path, precision):
+    """An export that is made once, beside its model."""
+    return export(path, name=precision, precision=precision, reuse=True, home=path.parent)
+
+
 def features(loaded, images):
     return np.concatenate(list(encoder.embed(loaded, [images[:10], images[10:17], images[17:]])))
 
@@ -65,9 +70,9 @@ def agree(ours, theirs, precision):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_export_computes_what_was_trained(trained, precision, images, tmp_path):
+def test_an_export_computes_what_was_trained(trained, precision, images):
     path, expected = trained
-    exported = export(path, precision=precision, home=tmp_path)
+    exported = export_of(path, precision)
     graph = tf.saved_model.load(exported).signatures["serving_default"].graph
     operations = {operation.type for operation in graph.get_operations()}
     assert not {"FusedBatchNormV3", "ReadVariableOp", "IdentityN"} & operations
@@ -78,7 +83,7 @@ def test_an_export_computes_what_was_trained(trained, precision, images, tmp_pat
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_openvino_computes_what_was_trained(trained, precision, images, tmp_path):
+def test_openvino_computes_what_was_trained(trained, precision, images):
     pytest.importorskip("openvino", reason="OpenVINO is an optional engine")
     path, expected = trained
     try:
@@ -86,12 +91,10 @@ def test_openvino_computes_what_was_trained(trained, precision, images, tmp_path
     except InputError as error:
         assert precision == "bfloat16" and "on this processor" in str(error)
         pytest.skip("this processor does not compute in bfloat16")
-    exported = export(path, home=tmp_path)
-    own = export(path, precision=precision, home=tmp_path)
     for loaded in (
         trained_one,
-        encoder.load(exported, "openvino", precision),
-        encoder.load(own, "openvino"),
+        encoder.load(export_of(path, "float32"), "openvino", precision),
+        encoder.load(export_of(path, precision), "openvino"),
     ):
         assert (loaded.engine, loaded.precision) == ("openvino", precision)
         agree(features(loaded, images), expected, precision)
@@ -267,6 +270,8 @@ def test_what_there_is_not_is_refused(images, tmp_path):
     build("cae3", 32).save(path)
     with pytest.raises(InputError, match="precision 'bf16': choose one of auto, float32"):
         export(path, precision="bf16", home=tmp_path)
+    with pytest.raises(InputError, match="name 'pixels' is that of a baseline.*another --name"):
+        export(path, name="pixels", home=tmp_path)
     with pytest.raises(InputError, match="engine 'onnx': choose one of auto, tensorflow"):
         encoder.load(path, "onnx")
     with pytest.raises(InputError, match=r"mine.keras.saved_models cannot be written \(Not a dir"):

@@ -192,12 +192,13 @@ def test_a_failed_training_is_not_tried_for_each_that_starts_from_it(tiny, tmp_p
 
     def fail(recipe, run, **options):
         tried.append(run.name.split("-")[0])
-        raise InputError("no disk")
+        raise InputError("no \x1b<b>disk")
 
     monkeypatch.setattr(fit, "train", fail)
     cells = Cells(tiny, tmp_path)
     reasons = [cells.entry(*row, 3)[1] for row in (("table1", "ResNet18"), ("table2", CROSSED[0]))]
-    assert reasons == ["first, which it starts from, failed: no disk", "no disk"]
+    said = "no \\x1b<b>disk"
+    assert reasons == [f"first, which it starts from, failed: {said}", said]
     assert tried == ["first"]
 
 
@@ -483,4 +484,4 @@ def test_seeds_make_a_mean_and_a_standard_deviation():
     # About the mean, and no further than to 1.
     assert "| 0.2000 ± 0.1000 [0.1000, 1.0000] | 0.1395 |" in shown
     assert "| 0.1000 [0.0900, 0.1100] |" in shown
-    assert "CAEv1 is of seed 0, 1, 2 only: why" in markdown([row | {"failed": "why"}])
+    assert "CAEv1 is of seed 0, 1, 2 only: \\<b>" in markdown([row | {"failed": "<b>"}])
