@@ -323,8 +323,9 @@ def score_features(
 
 def _share_images(test: Features, train: Features) -> bool:
     """Whether both have an image of one data set, as far as their manifests tell."""
-    about = [features.manifest.get("data") for features in (test, train)]
-    if test.ids is None or train.ids is None or not all(isinstance(one, dict) for one in about):
+    told = [features.manifest.get("data") for features in (test, train)]
+    about = [data for data in told if isinstance(data, dict)]
+    if test.ids is None or train.ids is None or len(about) < 2:
         return False
     places = [(one.get("location") or one.get("name"), one.get("version")) for one in about]
     splits = {one.get("split") for one in about}
