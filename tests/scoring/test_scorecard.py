@@ -362,8 +362,9 @@ def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) 
     np.savez(tmp_path / "bare.npz", features=np.eye(6))
     with pytest.raises(InputError, match=r"bare\.npz: no array 'labels'"):
         score_features(one, tmp_path / "bare.npz", k=2)
-    np.savez(tmp_path / "bytes.npz", features=np.eye(6), labels=np.array([b"a", b"b"] * 3))
-    card = score_features(tmp_path / "bytes.npz", tmp_path / "bytes.npz", k=2)
+    for name in ("bytes", "more"):
+        np.savez(tmp_path / f"{name}.npz", features=np.eye(6), labels=np.array([b"a", b"b"] * 3))
+    card = score_features(tmp_path / "bytes.npz", tmp_path / "more.npz", k=2)
     assert json.loads(json.dumps(card))["classes"]["names"] == ["a", "b"]
 
 
