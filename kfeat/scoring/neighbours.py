@@ -58,10 +58,10 @@ def nearest(
     Beside its arguments and results, it takes some 200 MB, whatever M and N are; more where k is
     above 500 or D above 15,000.
 
-    ``"faiss"``: faiss's flat search (Johnson et al., arXiv 1702.08734), in float32, of vectors with
-    the bank's mean taken off. It sums up ||x||^2 - 2 x.y + ||y||^2, so that the order of distances
-    may differ from the exact one where their squares differ by less than 1e-6 of ||x||^2. Both
-    arguments are copied.
+    ``"faiss"``: faiss's flat search (Johnson et al., arXiv 1702.08734), in float32; for Euclidean
+    distances, of vectors with the bank's mean taken off. It sums up ||x||^2 - 2 x.y + ||y||^2, so
+    that the order of distances may differ from the exact one where their squares differ by less
+    than 1e-6 of ||x||^2. Both arguments are copied.
 
     Args:
         bank: float32 or float64 [M, D], finite.
@@ -87,11 +87,14 @@ def nearest(
         raise InputError(f"queries: {queries.shape[1]} dimensions where the bank has {dim}")
     if not 1 <= k <= samples:
         raise InputError(f"k {k}: a bank of {samples} rows has 1 to {samples} neighbours")
-    if search == "faiss":
-        return _faiss(bank, queries, k, metric)
-
     scale = 2.0 ** exponent(bank, queries)  # by which everything is divided without rounding
-    middle = _middle(bank, scale) if metric == "euclidean" else np.zeros(dim)
+    middle = np.zeros(dim)
+    if metric == "euclidean":
+        # The sum of the largest numbers would overflow: a copy of them is divided before.
+        rows_to_sum, divisor = (bank / scale, 1.0) if scale > 1e280 else (bank, scale)
+        middle = rows_to_sum.mean(axis=0, dtype=np.float64) / divisor
+    if search == "faiss":
+        return _faiss(bank, queries, k, metric, scale, middle)
     columns = max(1024, min(BANK, BANK_VALUES // dim), 2 * GROUP * k)
     rows = max(16, min(QUERIES, QUERY_VALUES // dim))
     found = np.full((len(queries), k), samples), np.full((len(queries), k), np.inf)
@@ -368,23 +371,14 @@ class _Block:
         return exact
 
 
-def _middle(bank: np.ndarray, scale: float) -> np.ndarray:
-    """The mean of a bank, divided by ``scale``: float64 [D]."""
-    # The sum of the largest numbers would overflow: a copy of them is divided before.
-    rows_to_sum, divisor = (bank / scale, 1.0) if scale > 1e280 else (bank, scale)
-    return rows_to_sum.mean(axis=0, dtype=np.float64) / divisor
-
-
 def _faiss(
-    bank: np.ndarray, queries: np.ndarray, k: int, metric: str
+    bank: np.ndarray, queries: np.ndarray, k: int, metric: str, scale: float, middle: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     import faiss
 
-    power, middle = 0, None
-    if metric == "euclidean":
-        power = exponent(bank, queries)
-        middle = _middle(bank, 2.0**power)
-    bank, queries = (_float32_points(features, power, middle) for features in (bank, queries))
+    bank, queries = (
+        _float32_points(features, metric, scale, middle) for features in (bank, queries)
+    )
     kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k))
@@ -395,18 +389,17 @@ def _faiss(
             bar.update(len(indices[part]))
     if metric == "cosine":
         return indices, 1 - distances
-    return indices, np.ldexp(np.sqrt(distances), power)
+    return indices, np.sqrt(distances) * scale
 
 
-def _float32_points(features: np.ndarray, power: int, middle: np.ndarray | None) -> np.ndarray:
-    """Contiguous float32 [N, D]: features by a power of two, less ``middle``; else unit vectors."""
+def _float32_points(
+    features: np.ndarray, metric: str, scale: float, middle: np.ndarray
+) -> np.ndarray:
+    """`_points` less ``middle``, as contiguous float32 [N, D]."""
     points = np.empty(features.shape, np.float32)
     for first in range(0, len(features), BANK):  # of float64 are a few at a time
         part = slice(first, first + BANK)
-        if middle is None:
-            points[part] = unit_rows(features[part])
-        else:
-            points[part] = np.ldexp(features[part].astype(np.float64), -power) - middle
+        points[part] = _points(features[part], metric, scale) - middle
     return points
 
 
