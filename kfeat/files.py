@@ -5,6 +5,7 @@ What is written is checked before the work, goes to another name and is renamed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tomllib
@@ -41,6 +42,7 @@ def written(path: Path) -> Iterator[Path]:
 
     Raises:
         InputError: the file cannot be written.
+        OSError: the disk is full, or fails.
     """
     target = _behind(path)
     unfinished = _unfinished(target.with_name(path.name))
@@ -49,6 +51,8 @@ def written(path: Path) -> Iterator[Path]:
         flush(unfinished)
         os.replace(unfinished, target)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # no fault of what was given
+            raise
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):

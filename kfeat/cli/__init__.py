@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
@@ -93,12 +94,18 @@ def commands(debug: bool) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+    logging.raiseExceptions = debug  # else a full disk has each line leave a traceback
     if not debug:
         sys.meta_path.insert(0, QuietTensorFlow())  # type: ignore[arg-type]
 
 
 def main() -> None:
     """Run the command line: exit code 0; 2 for bad input, 1 for a failure at work."""
+    if sys.stderr is None:  # closed by who started it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks, as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(commands.main(prog_name="kfeat", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:

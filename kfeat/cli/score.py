@@ -119,6 +119,10 @@ def command(
     """
     if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
+    for name in ("report", "save_features", "projector"):
+        if options[name] == "":
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is given no name: leave it out, or say where to")
     if features:
         from kfeat.scoring.scorecard import score_features
 
@@ -137,10 +141,20 @@ def command(
         if given("report_map") and not options["report"]:
             raise click.UsageError("--map goes with --report: it says how the page's map is made")
         line = shlex.join(["kfeat", *sys.argv[1:]])
-        results = score_models(models, test, command=line, **options)
+        results = []
+        try:
+            score_models(models, test, command=line, on_result=results.append, **options)
+        except BaseException:  # of the next model, say, or of the page
+            if results:
+                show(results, as_json, alone=len(models) == 1)
+            raise
+    show(results, as_json, alone=len(models or "1") == 1)
 
+
+def show(results: list[dict[str, Any]], as_json: bool, alone: bool) -> None:
+    """Write results to stdout: the JSON of one, or of a list; or a table."""
     if as_json:
-        click.echo(json.dumps(results[0] if len(results) == 1 else results))
+        click.echo(json.dumps(results[0] if alone else results))
     else:
         from kfeat.reporting.table import format_table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -57,7 +58,12 @@ def command(
     from kfeat.training import fit
 
     run = expand(output) if output else fit.default_output(model, resume)
-    results = fit.train(composed, run, resume=resume, data_dir=data_dir, strict=strict)
+    try:
+        results = fit.train(composed, run, resume=resume, data_dir=data_dir, strict=strict)
+    finally:
+        if not output:  # it was made for this run, and may have stayed empty
+            with contextlib.suppress(OSError):
+                run.rmdir()
     if as_json:
         click.echo(json.dumps(results))
     else:

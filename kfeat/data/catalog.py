@@ -19,7 +19,7 @@ EMBEDDED = ("photos", "digits")
 
 def default_data_dir() -> Path:
     """Where TFDS keeps prepared data: ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    return expand(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    return expand(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def open_source(
@@ -40,7 +40,6 @@ def open_source(
         InputError: there is no such data set, or nothing usable in it.
     """
     name = spelled("data", name)
-    data_dir = expand(data_dir) if data_dir else default_data_dir()
     if name in EMBEDDED:
         if Path(name).is_dir():
             log.warning(
@@ -53,6 +52,11 @@ def open_source(
 
     path = expand(name)
     if not name.startswith((".", "~", os.sep)):
+        data_dir = expand(data_dir) if data_dir else default_data_dir()
+        if ":/" in str(data_dir):  # of two slashes, a path keeps one
+            raise InputError(
+                f"{data_dir} is no folder of this machine: give one as the data folder"
+            )
         prepared = tfds_source.find_prepared(data_dir, name)
         if prepared:
             return tfds_source.prepared_source(name, prepared)

@@ -273,8 +273,14 @@ def _is_split_into_folders(tree: _Tree) -> bool:
         any(name in names for name in _UNLABELLED)
         or any(name in names and names[name].folders for name in _SPLITS)
         or all(name in _SPLITS for name in names)
-        or not any(below.images for below in names.values())
+        or not (any(below.images for below in names.values()) or _is_wrapped(tree))
     )
+
+
+def _is_wrapped(tree: _Tree) -> bool:
+    """Whether each folder holds nothing but a folder, called alike in all: ``images``, say."""
+    inner = {tuple(below.folders) for below in tree.folders.values()}
+    return len(tree.folders) > 1 and len(inner) == 1 and len(min(inner)) == 1
 
 
 def _cut_into_splits(tree: _Tree) -> dict[str, dict[str, str]]:

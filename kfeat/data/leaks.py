@@ -19,7 +19,7 @@ def perceptual_hashes(images: np.ndarray) -> np.ndarray:
 
     ImageHash's ``phash``: the image in grey, at 32 x 32 pixels; of its discrete cosine
     transform, the signs of the 8 x 8 lowest frequencies around their median. Colour does not
-    count, and all images of a single colour have one hash.
+    count, and all images of a single colour are near-identical.
 
     Args:
         images: uint8 [N, S, S, 3], as the pipeline brings them to an encoder.

@@ -203,7 +203,7 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
 
     Raises:
         InputError: an image is unreadable, and the source is strict about that; or a file that
-            TFDS wrote is damaged.
+            TFDS wrote, or an image in it, is damaged.
     """
     import tensorflow as tf
 
@@ -214,6 +214,11 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
             f"{source.name} is damaged ({first_line(error)}): prepare it again"
         ) from None
     except tf.errors.OpError as error:
+        if source.version and isinstance(error, tf.errors.InvalidArgumentError):
+            raise InputError(
+                f"{source.name} holds an image that cannot be read ({first_line(error)}): prepare "
+                "it again without it"
+            ) from None
         if not source.unreadable or "UnreadableError" not in str(error):
             raise
         path, reason = next(iter(source.unreadable.items()))

@@ -250,6 +250,12 @@ def _from_builder(name: str, builder: Any) -> Source:
     import tensorflow_datasets as tfds
 
     info = builder.info
+    form = info.file_format
+    if form and not tfds.core.file_adapters.ADAPTER_FOR_FORMAT[form].SUPPORTS_TF_DATA:
+        raise InputError(
+            f"{name} is prepared as {form.value}, which tf.data does not read: prepare it with "
+            "file_format='tfrecord'"
+        )
     image_key, label_key = _image_key(name, info), _label_key(info)
     own_names = {_spelt(split): split for split in info.splits if info.splits[split].num_examples}
     if not own_names:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from kfeat.errors import InputError
 from kfeat.models import processor
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+RESOLVED = ("float32", "bfloat16")
+"""What an encoder computes in."""
+
+PRECISIONS = ("auto", *RESOLVED)
 
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 """What Linux calls the instructions that multiply bfloat16, on processors that have them."""

@@ -36,9 +36,12 @@ def linear_probe(
 
     where z has mean 0 and variance 1 in each dimension of the train set. C is the one of
     `REGULARISATIONS` with the best mean accuracy in a stratified cross-validation on the train
-    set, of 5 folds, or as many as the smallest class has samples; of equally good ones, the
-    smallest. This is scikit-learn's
-    ``LogisticRegressionCV``; nothing is random.
+    set, of 5 folds, or as many as the largest class has samples; a class's only sample is learnt
+    from in all of them. Of equally good ones, it is the smallest. This is scikit-learn's
+    ``LogisticRegressionCV``, which learns one vector for two classes, whose C is twice the one in
+    the formula; nothing is random.
+
+    It takes some 20 bytes for each train sample and class, and the time of 36 fits.
 
     Source: Alain and Bengio, Understanding intermediate layers using linear classifier probes
     (arXiv 1610.01644).
@@ -46,7 +49,7 @@ def linear_probe(
     Args:
         train_features: float32 or float64 [M, D], finite.
         train_labels: array-like [M] of integers, booleans or strings; two classes or more,
-            two samples or more in each.
+            one of which has two samples or more.
         test_features: float32 or float64 [N, D], finite.
 
     Returns:
@@ -65,9 +68,9 @@ def linear_probe(
             f"train labels: {len(labels)} for {len(train_features)} samples: give one a sample"
         )
     classes, sizes = np.unique(labels, return_counts=True)
-    if len(classes) < 2 or sizes.min() < 2:
+    if len(classes) < 2 or sizes.max() < 2:
         raise InputError(
-            f"train labels: {len(classes)} classes, the smallest of {sizes.min()} samples: "
+            f"train labels: {len(classes)} classes, the largest of {sizes.max()} samples: "
             "a linear probe needs two or more of both"
         )
     train_features, test_features = scaled(train_features, test_features)
@@ -80,7 +83,7 @@ def linear_probe(
         train = rotation.transform(train)
     probe = LogisticRegressionCV(
         Cs=list(REGULARISATIONS),
-        cv=StratifiedKFold(min(5, int(sizes.min()))),
+        cv=_folds(labels),
         l1_ratios=(0,),
         scoring="accuracy",
         max_iter=1000,
@@ -94,6 +97,17 @@ def linear_probe(
     del train  # before the test features are copied
     test = scaler.transform(test_features)
     return probe.predict(rotation.transform(test) if rotation else test), float(probe.C_)
+
+
+def _folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Samples to learn from and to judge by, where every class is learnt from in every fold."""
+    _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    alone = np.flatnonzero(sizes[numbers] == 1)
+    others = np.flatnonzero(sizes[numbers] > 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class is in fewer folds
+        folds = list(StratifiedKFold(min(5, int(sizes.max()))).split(others, numbers[others]))
+    return [(np.sort([*others[learnt], *alone]), others[judged]) for learnt, judged in folds]
 
 
 def per_class(labels_true: ArrayLike, labels_pred: ArrayLike, pairs: int = 10) -> dict[str, Any]:

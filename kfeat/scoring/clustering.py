@@ -19,7 +19,8 @@ log = logging.getLogger("kfeat")
 def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndarray:
     """Cluster features by k-means: Lloyd's algorithm from k-means++ starts, the best of several.
 
-    This is scikit-learn's ``KMeans`` with its own defaults, but for ``n_init``.
+    This is scikit-learn's ``KMeans`` with its own defaults, but for ``n_init``, in float64: of
+    float32 features, products would lose what lies beside a much larger value.
 
     Args:
         features: float32 or float64 [N, D], finite.
@@ -38,15 +39,47 @@ def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndar
     >>> bool(clusters[0] == clusters[1] != clusters[2] == clusters[3])
     True
     """
+    clusters = find_clusters(features, k, seed, n_init)
+    found = len(np.unique(clusters))
+    if found < k:
+        alike = len(np.unique(features, axis=0)) < k
+        why = "since samples are equal" if alike else "since samples are nearer than rounding tells"
+        log.warning("k-means: %d of %d clusters are empty, %s", k - found, k, why)
+    return clusters
+
+
+def find_clusters(
+    features: np.ndarray,
+    k: int,
+    seed: int,
+    n_init: int,
+    *,
+    weights: np.ndarray | None = None,
+    start: np.ndarray | None = None,
+) -> np.ndarray:
+    """As `kmeans`, but that nothing is logged.
+
+    Args:
+        features: as of `kmeans`.
+        k: as of `kmeans`.
+        seed: as of `kmeans`.
+        n_init: as of `kmeans`.
+        weights: [N], of the samples.
+        start: [k, D], centres of one more start.
+    """
     if not 1 <= k <= len(features):
         raise InputError(f"k {k}: {len(features)} samples make 1 to {len(features)} clusters")
+    features, *starts = scaled(features, *([] if start is None else [start]))
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean
     # Each thread adds its share to the centres as it finishes. The sum of two shares does not
     # depend on their order; with more, rounding would differ from run to run. The products of
     # the starts are too small for threads: on a busy machine they mostly wait for each other.
     with threadpool_limits({"openmp": 2, "blas": 1}), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # that samples are equal
-        made = KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(*scaled(features))
-    found = len(np.unique(made.labels_))
-    if found < k:
-        log.warning("k-means: %d of %d clusters are empty, since samples are equal", k - found, k)
-    return made.labels_
+        runs = [
+            KMeans(k, n_init=n_init, random_state=seed, copy_x=False),
+            *(KMeans(k, init=start - mean, n_init=1, copy_x=False) for start in starts),
+        ]
+        made = [run.fit(centred, sample_weight=weights) for run in runs]
+    return min(made, key=lambda run: run.inertia_).labels_

@@ -157,11 +157,14 @@ def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
         name: what an error calls them.
 
     Returns:
-        float64 [N, D] for float64, float32 [N, D] for all other types.
+        float32 [N, D] for types that it holds exactly (floats and integers of few bits,
+        booleans), float64 [N, D] for all others.
 
     Raises:
-        InputError: another shape, no numbers, or NaN or infinite values.
+        InputError: another shape, no numbers, NaN or infinite values, or some masked.
     """
+    if np.ma.is_masked(features):
+        raise InputError(f"{name}: some values are masked: leave their rows out, or fill them")
     try:
         array = np.asarray(features)
     except ValueError as error:  # rows of different lengths
@@ -172,9 +175,9 @@ def check_features(features: ArrayLike, name: str = "features") -> np.ndarray:
         raise InputError(
             f"{name}: shape {list(array.shape)}: give [N, D], one row a sample, none of it 0"
         )
-    if array.dtype != np.float64:
-        with np.errstate(over="ignore"):  # it becomes infinite, and is found below
-            array = array.astype(np.float32, copy=False)
+    kind = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
+    with np.errstate(over="ignore"):  # what becomes infinite is found below
+        array = array.astype(kind, copy=False)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise InputError(

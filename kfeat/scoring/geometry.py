@@ -1,7 +1,8 @@
 """How features lie in space: spread, dimensions, how near those of one class are.
 
 Each is computed block by block: beside its arguments, it takes some 200 MB, whatever N is;
-`effective_rank` 16 min(N, D)^2 bytes more, and `silhouette` a copy of the features.
+`alignment` 8 D bytes a class more, `effective_rank` 16 min(N, D)^2, and `silhouette` a copy of the
+features.
 """
 
 from __future__ import annotations

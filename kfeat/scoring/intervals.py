@@ -3,12 +3,6 @@
 A metric of N test images would be another on N other images of the same kind. Its 95 % interval
 tells what it would be on average over such sets of N.
 
-The replicates of a bootstrap spread as those sets do, but lie too high: a sample that is drawn
-twice agrees with itself, and metrics that take chance agreement within few samples for true
-agreement (of entropies, BCubed, the best assignment) do so once more. Percentiles of the
-replicates would often leave out the figure itself, of a small NMI nearly always. So they are moved
-to have their mean at the figure.
-
 What no image showed, no replicate shows. Of few images, or few of each class, the intervals are too
 narrow: they hold what they should less often than their level says. Where KNN is right for all N
 images, or for none, the interval of its accuracy has no width, though up to 3 / N of other images
@@ -18,15 +12,29 @@ may turn out otherwise (the rule of three for 95 %, Hanley and Lippman-Hand 1983
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from kfeat.errors import InputError
-from kfeat.scoring.metrics import Contingency, accuracy, contingency, metrics_of
+from kfeat.progress import progress
+from kfeat.scoring.clustering import find_clusters
+from kfeat.scoring.metrics import accuracy, as_labels, clustering_metrics
 
 REPLICATES = 1000
+
+REPLICATES_CLUSTERED = 100
+"""Of those in which k-means runs again."""
+
+STARTS = 3
+"""Of k-means in each of them, beside the one from the clusters of all samples."""
+
+LARGEST_DRAW = 10_000
+DRAWN_VALUES = 2**24
+"""A replicate draws up to so many samples, and has up to so many products of a value with a
+centre, unless it would be of too few."""
 
 RANGES = {
     "ari": (-0.5, 1.0),
@@ -38,54 +46,88 @@ RANGES = {
 
 
 def clustering_intervals(
-    labels_true: ArrayLike,
-    labels_pred: ArrayLike,
+    features: np.ndarray,
+    labels: ArrayLike,
+    clusters: np.ndarray,
+    figures: Mapping[str, float],
     *,
-    replicates: int = REPLICATES,
+    replicates: int = REPLICATES_CLUSTERED,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of the clustering metrics, over samples.
+    """Intervals of the clustering metrics, by a bootstrap in which the clusters are found anew.
 
-    N samples are drawn from the N with replacement, each with its class and its cluster, and the
-    metrics computed of them, again and again. Drawing samples is drawing the cells of their
-    contingency table from a multinomial distribution, so that a replicate costs no more than the
-    table is large. The clusters stay those of all samples: k-means does not run again. Percentiles
-    of the replicates, less their mean, are added to the metric of all samples.
+    Samples are drawn with replacement, those drawn are clustered, and the metrics computed of
+    them, again and again. The standard deviation of these replicates, times the normal
+    distribution's quantile, is added to and taken from the figure. Where clusters are unclear,
+    most of a metric's chance is in which of them k-means finds: with the clusters of all samples
+    held fixed, intervals would be half as wide as they should be.
+
+    Clear clusters would be missed by a few starts elsewhere now and then, and unclear ones kept by
+    a start from their centres alone: of both, the better is taken. Replicates are not what the
+    metric would be of other samples, for a sample that is drawn twice
+    agrees with itself; only their spread is used. Of many samples, wide features or many clusters
+    each replicate draws M of the N samples only, and the deviation is multiplied by sqrt(M / N):
+    a thousand or more, five or more a cluster, and ten thousand where that takes little time.
 
     Args:
-        labels_true: array-like [N] of integers, booleans or strings, the classes.
-        labels_pred: likewise, the clusters.
-        replicates: how often to draw, 1 or more.
-        level: the share of replicates within the interval, in (0, 1).
-        seed: of the draws; the same seed gives the same intervals.
+        features: float32 or float64 [N, D], finite: those that were clustered.
+        labels: array-like [N] of integers, booleans or strings, the classes.
+        clusters: integers [N], the clusters of all samples, from whose centres k-means starts,
+            beside `STARTS` times elsewhere.
+        figures: metric to the figure that the interval is of; see
+            `kfeat.scoring.metrics.clustering_metrics`.
+        replicates: how often to draw, 2 or more.
+        level: how often intervals should hold what they are of, in (0, 1).
+        seed: of the draws and of k-means; the same seed gives the same intervals.
 
     Returns:
-        For each metric of `kfeat.scoring.metrics.clustering_metrics`, its lower and upper end,
-        within the metric's range, and with the metric itself between them.
+        For each metric of ``figures``, its lower and upper end, within the metric's range.
 
     Raises:
-        InputError: labels that `kfeat.scoring.metrics.contingency` refuses, or another argument
-            out of range.
+        InputError: labels that are of the wrong type, or another argument out of range.
 
-    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3.
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.2, the
+    standard normal interval; draws of fewer samples: Politis, Romano and Wolf 1999,
+    "Subsampling". `STARTS`, and how many are drawn, are choices of ours.
 
-    >>> low, high = clustering_intervals([0, 0, 1, 1] * 50, [0, 0, 1, 0] * 50)["accuracy"]
-    >>> low < 0.75 < high
-    True
+    >>> features = np.random.default_rng(0).normal(size=(60, 2)) + [[0], [9], [18]] * 20
+    >>> clusters = np.tile([0, 1, 2], 20)
+    >>> clustering_intervals(features, clusters, clusters, {"nmi": 1.0}, replicates=3)
+    {'nmi': (1.0, 1.0)}
     """
-    _check(replicates, level)
-    table = contingency(labels_true, labels_pred)
-    samples = int(table.counts.sum())
-    rng, shares = np.random.default_rng(seed), table.counts / samples
-    values = [
-        metrics_of(_redrawn(table, rng.multinomial(samples, shares))) for _ in range(replicates)
-    ]
-    figures = metrics_of(table)
-    return {
-        name: _around(name, figures[name], np.array([value[name] for value in values]), level)
-        for name in figures
-    }
+    _check(replicates, level, least=2)
+    classes = as_labels(labels)
+    count, dim = features.shape
+    for name, of in (("labels", classes), ("clusters", clusters)):
+        if len(of) != count:
+            raise InputError(f"{name}: {len(of)} for {count} samples: give one a sample")
+    centres = np.stack([features[clusters == c].mean(0, np.float64) for c in np.unique(clusters)])
+    k = len(centres)
+    drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // (dim * k))))
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {name: [] for name in figures}
+    with progress(total=replicates, unit="replicate", desc="intervals of clusters") as bar:
+        for replicate in range(replicates):
+            times = np.bincount(rng.integers(0, count, drawn), minlength=count)
+            rows = np.flatnonzero(times)
+            found = find_clusters(
+                features[rows],
+                min(k, len(rows)),
+                (seed + replicate) % 2**32,
+                STARTS,
+                weights=times[rows],
+                start=centres if k <= len(rows) else None,
+            )
+            metrics = clustering_metrics(
+                np.repeat(classes[rows], times[rows]), np.repeat(found, times[rows])
+            )
+            for name in figures:
+                values[name].append(metrics[name])
+            bar.update()
+    quantile = float(norm.ppf((1 + level) / 2)) * math.sqrt(drawn / count)
+    reach = {name: quantile * float(np.std(of, ddof=1)) for name, of in values.items()}
+    return {name: moved(name, (-reach[name], reach[name]), figures[name]) for name in figures}
 
 
 def mean_interval(
@@ -99,11 +141,14 @@ def mean_interval(
 
     Args:
         values: numbers [N], one a sample.
-        replicates: as `clustering_intervals`.
-        level: as `clustering_intervals`.
-        seed: as `clustering_intervals`.
+        replicates: how often to draw, 1 or more.
+        level: the share of replicates within the interval, in (0, 1).
+        seed: of the draws.
 
-    Errors and source: as `clustering_intervals`.
+    Errors: as `clustering_intervals`.
+
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3, the
+    percentile interval.
 
     >>> low, high = mean_interval([0.0, 1.0] * 50)
     >>> 0.35 < low < 0.5 < high < 0.65
@@ -137,7 +182,14 @@ def accuracy_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `kfeat.scoring.metrics.accuracy`, over samples.
 
-    Args, errors and source: as `clustering_intervals`.
+    Args:
+        labels_true: array-like [N] of integers, booleans or strings.
+        labels_pred: likewise.
+        replicates: as `mean_interval`.
+        level: as `mean_interval`.
+        seed: as `mean_interval`.
+
+    Errors and source: as `mean_interval`.
 
     >>> low, high = accuracy_interval([0, 1] * 50, [0, 0] * 50)
     >>> 0.35 < low < 0.5 < high < 0.65
@@ -150,32 +202,11 @@ def accuracy_interval(
     return _percentiles(right / samples, level)
 
 
-def _check(replicates: int, level: float) -> None:
-    if replicates < 1:
-        raise InputError(f"replicates {replicates}: give 1 or more")
+def _check(replicates: int, level: float, least: int = 1) -> None:
+    if replicates < least:
+        raise InputError(f"replicates {replicates}: give {least} or more")
     if not 0 < level < 1:
         raise InputError(f"level {level}: give a number between 0 and 1")
-
-
-def _redrawn(table: Contingency, counts: np.ndarray) -> Contingency:
-    """The table with other counts; classes and clusters that nothing was drawn of left out."""
-    drawn = counts > 0
-    classes, rows = np.unique(table.rows[drawn], return_inverse=True)
-    clusters, columns = np.unique(table.columns[drawn], return_inverse=True)
-    counts = counts[drawn]
-    return Contingency(
-        counts,
-        rows,
-        columns,
-        np.bincount(rows, counts, len(classes)).astype(np.int64),
-        np.bincount(columns, counts, len(clusters)).astype(np.int64),
-    )
-
-
-def _around(name: str, figure: float, values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = moved(name, _percentiles(values, level), figure - float(values.mean()))
-    # Few samples may be drawn without one of two classes, which makes another figure of most.
-    return min(low, figure), max(high, figure)
 
 
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:

@@ -61,8 +61,12 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> np.ndarray:
     >>> as_labels(["cat", "dog", "cat"])
     array(['cat', 'dog', 'cat'], dtype='<U3')
     """
+    if np.ma.is_masked(labels):
+        raise InputError(f"{name}: some are masked: leave their samples out")
     try:
         array = np.asarray(labels)
+        if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
+            array = np.asarray(labels, dtype=object)  # what is no string would have become one
     except ValueError as error:  # rows of different lengths
         raise InputError(f"{name}: no array [N]: {first_line(error)}") from None
     if array.ndim != 1:
@@ -75,7 +79,7 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> np.ndarray:
         values = array.tolist()
         if all(isinstance(value, str) for value in values):
             array = np.asarray(values, dtype=str)
-        elif all(isinstance(value, int) for value in values):
+        elif all(isinstance(value, (int, np.integer, np.bool_)) for value in values):
             array = np.asarray(values)
     if array.dtype.kind == "S":
         array = np.strings.decode(array, "utf-8", "backslashreplace")

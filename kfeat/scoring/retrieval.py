@@ -20,9 +20,9 @@ def mean_average_precision(features: np.ndarray, labels: ArrayLike) -> float | N
     mAP = 1/Q sum_q 1/R_q sum_(relevant i) precision_q(rank of i)
 
     over the Q samples whose class has others: R_q of them, the relevant ones. The ranking is
-    by cosine similarity (a choice: the usual one of image retrieval), rounded to 7 decimals;
-    samples equally similar share a rank, the last one, which is the definition of
-    scikit-learn's ``average_precision_score``.
+    by cosine similarity (a choice: the usual one of image retrieval); samples equally similar,
+    but for rounding, share a rank, the last one, which is the definition of scikit-learn's
+    ``average_precision_score``.
 
     Source: Manning, Raghavan and Schuetze, Introduction to Information Retrieval (2008),
     equation 8.8. O(N^2 (D + log N)) time; N rows are ranked at once, so memory is O(N D)
@@ -50,12 +50,20 @@ def mean_average_precision(features: np.ndarray, labels: ArrayLike) -> float | N
     relevant = np.bincount(numbers)[numbers] - 1
     if not relevant.any():
         return None
+    # 2 x.y = ||x||^2 + ||y||^2 - ||x - y||^2, and distances can be had of rows less their mean:
+    # beside a common offset, all cosines are one but for what rounding loses.
     units = unit_rows(features)
+    lengths = units.any(axis=1).astype(np.float64)  # 0 where all values are
+    units -= units.mean(axis=0)
+    squares = np.einsum("ij,ij->i", units, units)
+    spread = squares.max() or 1.0
     total, step = 0.0, max(1, BLOCK // count)
     with progress(total=count, unit="query", desc="mean average precision") as bar:
         for first in range(0, count, step):
             queries = np.arange(first, min(first + step, count))
-            ranked = np.round(units[queries] @ units.T, 7)
+            # What is the same in all of a query's row does not change its ranking.
+            ranked = 2 * (units[queries] @ units.T) - squares + lengths
+            ranked = np.round(ranked / spread, 10)
             ranked[np.arange(len(queries)), queries] = -np.inf  # itself comes last, and is cut
             order = np.argsort(-ranked, axis=1)[:, :-1]
             ranked = np.take_along_axis(ranked, order, axis=1)

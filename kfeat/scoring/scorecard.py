@@ -16,7 +16,7 @@ from kfeat.scoring.classification import linear_probe, per_class
 from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features, check_features, check_labels, load_features
 from kfeat.scoring.geometry import alignment, effective_rank, silhouette, uniformity
-from kfeat.scoring.intervals import accuracy_interval, clustering_intervals, moved
+from kfeat.scoring.intervals import accuracy_interval, clustering_intervals
 from kfeat.scoring.metrics import accuracy, check_comparable, clustering_metrics
 from kfeat.scoring.neighbours import check_search, knn_predict
 from kfeat.scoring.retrieval import mean_average_precision
@@ -83,7 +83,7 @@ def score(
         repeats: how often to run k-means, with the seeds seed .. seed + repeats - 1.
         search: what finds the neighbours, ``"exact"`` or ``"faiss"``; see
             `kfeat.scoring.neighbours.nearest`.
-        all: also compute `MORE_METRICS`, most of which take O(N^2) time, and the intervals.
+        all: also compute `MORE_METRICS`, which are slow, and the intervals.
         intervals: also compute 95 % bootstrap intervals; see `kfeat.scoring.intervals`.
 
     Returns:
@@ -105,8 +105,8 @@ def score(
         first. ``seconds`` is the time that all repeats took together. What could not be
         computed, for want of labels or of a train set, is None. ``more`` has the metrics of
         `MORE_METRICS`, those of the clusters for the first run of k-means. The intervals of the
-        clustering metrics are about their means and as wide as the first run's; they say what
-        the choice of the test samples could change, not what the seed of k-means could.
+        clustering metrics are about their means; they say what the choice of the test samples
+        could change, not what the seed of k-means could.
 
     Raises:
         InputError: features that are not [N, D], not numbers or not finite; labels that are
@@ -165,11 +165,9 @@ def score(
     clustering["sizes"] = sorted(np.bincount(runs[0], minlength=k).tolist(), reverse=True)
     seconds["clustering"] = time.perf_counter() - start
     if ranges and labels is not None:
-        found = clustering_intervals(labels, runs[0], seed=seed)
-        ranges["clustering"] = {
-            name: list(moved(name, ends, clustering[name] - metrics[0][name]))
-            for name, ends in found.items()
-        }
+        figures = {name: clustering[name] for name in CLUSTERING_METRICS}
+        found = clustering_intervals(test, labels, runs[0], figures, seed=seed)
+        ranges["clustering"] = {name: list(ends) for name, ends in found.items()}
 
     more = None
     if all:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,7 @@ def score_models(
     report_map: str = "umap",
     projector: str | Path | None = None,
     command: str | None = None,
+    on_result: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Score several encoders on the same images, for one page or one projector.
@@ -160,6 +161,8 @@ def score_models(
         report_map: as `score`.
         projector: as `score`.
         command: the command line, for the page.
+        on_result: called with the result of each model as soon as it is there, whatever fails
+            afterwards.
         **options: all others of `score`; ``save_features`` goes with one model only.
 
     Returns:
@@ -191,6 +194,8 @@ def score_models(
     for name in names:
         result, parts = evaluate(name, test, intervals=bool(report), needs=needs, **options)
         results.append(result)
+        if on_result:
+            on_result(result)
         if keep:
             features.append(parts)
     if not keep:

@@ -134,7 +134,7 @@ def export(
         (features,) = tf.nest.flatten(outputs)
         return {"features": tf.cast(features, tf.float32)}
 
-    root = writable(home) / name
+    root = writable(home, name)
     try:
         root.mkdir(exist_ok=True)
     except OSError as error:
@@ -183,8 +183,10 @@ def check_images(path: Path, shape: Sequence[int | None], dtype: tf.DType) -> No
         )
 
 
-def writable(home: str | Path | None) -> Path:
+def writable(home: str | Path | None, name: str = "") -> Path:
     """The folder of exported encoders, made where it is missing; see `saved_models`.
+
+    With a name, the folder of the encoder of that name in it, which need not be there.
 
     Raises:
         InputError: it cannot be made, or nothing be written in it.
@@ -192,8 +194,10 @@ def writable(home: str | Path | None) -> Path:
     folder = saved_models(home)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        for there in filter(Path.is_dir, {folder, folder / name}):
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        return folder / name
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({error.strerror}): set KFEAT_HOME to a folder that can"

@@ -27,7 +27,7 @@ CLUSTERS = 10
 NEIGHBOURS = 5
 """k of k-means and of KNN; the study's."""
 
-SCORES = 2
+SCORES = 3
 """To be raised when what a score holds, or how it is found, changes: those kept are made anew."""
 
 
@@ -129,7 +129,7 @@ class Cells:
         Raises:
             InputError: its recipe, data or weights cannot be used; it failed already.
         """
-        from kfeat.models.precision import resolve
+        from kfeat.models.precision import RESOLVED, resolve
         from kfeat.training import fit
 
         cell = f"{training} seed {seed}"
@@ -150,13 +150,21 @@ class Cells:
                 raise InputError(f"{parent}, which it starts from, failed: {reason}") from None
             recipe = dataclasses.replace(recipe, weights=str(start.resolve()))
             begins = start.name
-        # "auto" is another training on another processor.
-        recipe = dataclasses.replace(recipe, precision=resolve(recipe.precision)[0])
         source = self.source(recipe.data)
         depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
         del depends["memory_limit"]  # changes nothing that is learnt
         depends["form"] = fit.TRAININGS
-        run = self.folder / "runs" / f"{training}-seed{seed}-{_digest(depends)}"
+
+        def run_in(precision: str) -> Path:
+            digest = _digest(depends | {"precision": precision})
+            return self.folder / "runs" / f"{training}-seed{seed}-{digest}"
+
+        precision = resolve(recipe.precision)[0]
+        run = run_in(precision)
+        if recipe.precision == "auto":  # another machine may have trained in another one
+            runs = [run, *(run_in(other) for other in RESOLVED)]
+            run = next((there for there in runs if (there / "results.json").exists()), run)
+        recipe = dataclasses.replace(recipe, precision=precision)
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)

@@ -27,8 +27,9 @@ def findings(figures: Figures, errors: Mapping[str, float]) -> list[dict[str, An
 
     Returns:
         Four dictionaries: ``finding``, the study's words; ``test``, what must be true; ``holds``,
-        True, False, or None where figures are missing; ``numbers``, those that decide it;
-        ``missing``, the encoders without which it cannot be tested.
+        True, False, or None where figures are missing, or, in the first, are all the same;
+        ``numbers``, those that decide it; ``missing``, the encoders without which it cannot be
+        tested.
     """
     return [
         _reconstruction(figures, errors),
@@ -46,11 +47,11 @@ def _reconstruction(figures: Figures, errors: Mapping[str, float]) -> dict[str, 
         accuracy = [-errors[name] for name in UNSUPERVISED]
         for metric in METRICS:
             values = [figures[name][metric] for name in UNSUPERVISED]
-            correlation = float(spearmanr(accuracy, values).statistic)
-            numbers[metric] = correlation if correlation == correlation else 0.0  # ties only
-        mean = sum(numbers.values()) / len(numbers)
-        numbers["mean"] = mean
-        holds = mean < LITTLE
+            if len(set(accuracy)) > 1 and len(set(values)) > 1:  # else there are no ranks
+                numbers[metric] = float(spearmanr(accuracy, values).statistic)
+        if numbers:
+            numbers["mean"] = sum(numbers.values()) / len(numbers)
+            holds = numbers["mean"] < LITTLE
     return {
         "finding": "How well a model reconstructs says little about how well its features "
         "cluster and classify.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import platform
@@ -41,9 +42,10 @@ def reproduce(
         profile: which trainings and data stand for the study's.
         what: of ``"table1"``, ``"table2"``, ``"figure1"``, ``"figure2"`` and ``"figure3"`` those to
             make. The findings are tested on the tables among them.
-        output: folder of all that is made: ``runs``, ``scores``, the tables as Markdown, CSV and
-            JSON, the figures as PNG, the findings; ``README.md`` and ``results.json``, which hold
-            all of this call together; with a table, ``report.html``, a page that needs no network.
+        output: folder of all that is made, empty before or an earlier reproduction's: ``runs``,
+            ``scores``, the tables as Markdown, CSV and JSON, the figures as PNG, the findings;
+            ``README.md`` and ``results.json``, which hold all of this call together; with a table,
+            ``report.html``, a page that needs no network.
         data_dir: where TFDS keeps prepared data.
         command: the command line to show.
 
@@ -58,20 +60,15 @@ def reproduce(
         page's name, or None; ``output``.
 
     Raises:
-        InputError: the folder cannot be written, or the test data cannot be opened, have no
-            labels, or are too few.
+        InputError: the folder cannot be written, or holds other files than a reproduction's; the
+            test data cannot be opened, have no labels, or are too few.
     """
-    from kfeat.files import check_writable
     from kfeat.reporting.study import write_findings, write_index, write_table
     from kfeat.serving.export import software
 
     started = time.perf_counter()
     output = expand(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from None
-    check_writable(output / "README.md")
+    _begin(output, profile.name)
     figures = published.tables()
     cells = Cells(profile, output, data_dir)
     cells.check({TABLES.get(name, name) for name in what})
@@ -135,6 +132,32 @@ def reproduce(
     results["minutes"]["command"] = (time.perf_counter() - started) / 60
     write_index(results, output)
     return results
+
+
+def _begin(output: Path, profile: str) -> None:
+    """Make the folder of a reproduction, or raise `InputError` where it is another one."""
+    from kfeat.files import check_writable, from_json, write_text
+
+    marker = output / "reproduction.json"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        others = [file.name for file in output.iterdir() if not file.match(f".*.{marker.name}")]
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}") from None
+    check_writable(output / "README.md")
+    if marker.exists():
+        return
+    if others:
+        try:
+            earlier = from_json((output / "results.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            earlier = None
+        if not isinstance(earlier, dict) or not {"profile", "tables"} <= earlier.keys():
+            raise InputError(
+                f"{output} holds other files ({min(others)}) that a reproduction might write over: "
+                "choose another --output"
+            )
+    write_text(marker, json.dumps({"profile": profile}) + "\n")
 
 
 def _drawn(cells: Cells, figure: str, output: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand, first_line
-from kfeat.files import flush, from_json, write_text, written
+from kfeat.files import check_writable, flush, from_json, write_text, written
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
 from kfeat.progress import progress
@@ -43,7 +43,7 @@ log = logging.getLogger("kfeat")
 UNDECAYED = ["gamma", "beta", "bias"]
 """Names of the variables that have no weight decay."""
 
-TRAININGS = 2
+TRAININGS = 3
 """To be raised when a recipe comes to teach something else, by other augmentation, say."""
 
 
@@ -105,7 +105,7 @@ def train(
             f"{recipe.model} learns to tell classes apart, and {source.name} has only one: give "
             f"images of two or more, or choose an unsupervised model"
         )
-    exports = export.writable(home) / recipe.model
+    exports = export.writable(home, recipe.model)
     if exports.exists() and not exports.is_dir():
         raise InputError(f"{exports} is a file where the export would go: move it away")
     precision, why = resolve(recipe.precision)
@@ -154,19 +154,33 @@ def _train_and_export(
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # what it holds back goes to a full disk
+            handler.close()
     return results
 
 
 def default_output(model: str, resume: bool) -> Path:
     """The run's folder where the user names none: ``runs/<model>/<n>``.
 
-    n is the next number, or the last one to resume.
+    n is the next number, or the last one to resume. The folder of a next one is made, so that
+    trainings started at once get one each.
     """
     folder = Path("runs") / model
-    taken = [int(f.name) for f in folder.glob("*") if f.name.isdecimal()]
-    last = max(taken, default=0)
-    return folder / str(last if resume and last else last + 1)
+    while True:
+        taken = [int(f.name) for f in folder.glob("*") if f.name.isdecimal()]
+        last = max(taken, default=0)
+        if resume and last:
+            return folder / str(last)
+        output = folder / str(last + 1)
+        try:
+            output.mkdir(parents=True)
+        except FileExistsError:
+            if not output.is_dir():
+                raise InputError(f"{folder} is no folder: move it, or give --output") from None
+        except OSError as error:
+            raise InputError(f"{output} cannot be written ({error.strerror})") from None
+        else:
+            return output
 
 
 @contextlib.contextmanager
@@ -246,6 +260,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
         return None
     results = output / "results.json"
     if not results.exists():
+        check_writable(output / "train.log")
         return None
     try:
         return from_json(results.read_text("utf-8"))

@@ -46,26 +46,28 @@ class SGD(_DecoupledDecay, keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable(package="kfeat")
 class Muon(SGD):
-    """Steps of convolution kernels are made orthogonal; all other weights learn by SGD.
+    """Steps of kernels are made orthogonal; all other weights learn by SGD.
 
-    A kernel [height, width, C, F] is taken for a matrix of F columns. Its momentum is replaced by
-    about the nearest matrix whose singular values are all the same (`orthogonal`), so that every
-    direction learns as fast as every other. A step is about ``learning_rate`` times as long as the
-    kernel (less where the momentum has few directions), whose own length stays what it was: each
-    convolution has to be followed by batch normalisation, to which its kernel's length is nothing.
-    So kernels have no weight decay.
+    The kernel of a convolution, [height, width, C, F], is taken for a matrix of F columns, as that
+    of a dense layer is one. Its momentum is replaced by about the nearest matrix whose singular
+    values are all the same (`orthogonal`), so that every direction learns as fast as every other.
+    A step is about ``learning_rate`` times as long as the kernel (less where the momentum has few
+    directions), however large the gradient is.
+
+    A convolution's kernel keeps its length, and has no weight decay: each convolution has to be
+    followed by batch normalisation, to which its kernel's length is nothing.
 
     The other weights learn at `OTHERS` times ``learning_rate``. State, arguments and
     serialisation are those of `SGD`.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
     kellerjordan.github.io/posts/muon, and for kernels of a constant length Jordan's airbench94_muon
-    (github.com/KellerJordan/cifar10-airbench). SGD for the other weights, and its rate, are
-    choices of ours.
+    (github.com/KellerJordan/cifar10-airbench). Choices of ours: SGD for the other weights, and its
+    rate; that the last layer is no exception, which by SGD makes the deeper ResNets diverge.
     """
 
     OTHERS = 2.5
-    """What ``learning_rate`` is multiplied by for weights that are no convolution kernels."""
+    """What ``learning_rate`` is multiplied by for weights that are no kernels."""
 
     def _use_weight_decay(self, variable: Any) -> bool:
         return len(variable.shape) != 4 and super()._use_weight_decay(variable)
@@ -73,7 +75,7 @@ class Muon(SGD):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable and its momentum."""
         learning_rate = tf.cast(learning_rate, tf.float32)
-        if len(variable.shape) != 4:
+        if len(variable.shape) not in (2, 4):
             super().update_step(gradient, variable, learning_rate * self.OTHERS)
             return
         moved = gradient = tf.cast(gradient, tf.float32)
@@ -89,7 +91,9 @@ class Muon(SGD):
         # With all singular values 1, the step would be as long as the root of their number.
         rate = learning_rate * length / min(step.shape) ** 0.5
         kernel -= rate * tf.reshape(step, kernel.shape)
-        variable.assign(kernel * tf.math.divide_no_nan(length, tf.norm(kernel)))
+        if len(kernel.shape) == 4:
+            kernel *= tf.math.divide_no_nan(length, tf.norm(kernel))
+        variable.assign(kernel)
 
 
 def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
@@ -97,11 +101,11 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
 
     Five steps of Newton and Schulz's iteration with the polynomial of Jordan et al. (2024), which
     trades exactness for speed: values of more than 1/400 of the matrix's Frobenius norm end
-    between 0.6 and 1.3. For a matrix more than twice as long as wide it runs on the Gram matrix of
-    the shorter side, and is applied to the matrix once, where theirs multiplies the matrix in each
-    step: a third of the products for a 3x3 kernel of 512 to 512 channels. Not so on a GPU, whose
-    products may be rounded to 11 bits: the Gram matrix would get negative eigenvalues, and these
-    would grow.
+    between 0.6 and 1.3. For a matrix more than 1.5 times as long as wide it runs on the Gram matrix
+    of the shorter side, and is applied to the matrix once, where theirs multiplies the matrix in
+    each step: a third of the products for a 3x3 kernel of 512 to 512 channels. Not so on a GPU,
+    whose products may be rounded to 11 bits: the Gram matrix would get negative eigenvalues, and
+    these would grow.
 
     Args:
         matrix: float32 [M, N].
@@ -123,7 +127,7 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
     def times(whole: tf.Tensor) -> tf.Tensor:
         return tf.matmul(matrix, whole) if tall else tf.matmul(whole, matrix)
 
-    if max(matrix.shape) <= 2 * min(matrix.shape) or tf.config.list_physical_devices("GPU"):
+    if max(matrix.shape) <= 1.5 * min(matrix.shape) or tf.config.list_physical_devices("GPU"):
         for _ in range(5):
             matrix = times(factor(gram()))
         return matrix

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.data.pipeline import RESIZES
-from kfeat.errors import InputError, nearest
+from kfeat.errors import InputError, expand, nearest
 from kfeat.files import from_toml
 from kfeat.models import catalog, weights
 from kfeat.models.precision import PRECISIONS
@@ -163,7 +163,7 @@ def find(name: str) -> dict[str, Any]:
         InputError: as `read`.
     """
     there = shipped()
-    return read(there[name], name) if name in there else read(Path(name))
+    return read(there[name], name) if name in there else read(expand(name))
 
 
 def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_labels_of_any_kind_give_the_same_partition(dtype: str) -> None:
 def test_bytes_are_texts() -> None:
     labels = np.array([b"a", b"caf\xc3\xa9", b"\xff"])
     assert metrics.as_labels(labels).tolist() == ["a", "caf\u00e9", "\\xff"]
+    assert metrics.as_labels(np.array([np.int64(3), np.int8(4)], object)).tolist() == [3, 4]
 
 
 def test_labels_at_the_ends_of_their_type() -> None:
@@ -259,6 +260,9 @@ def test_assignment_is_the_same_on_sparse_and_dense_tables(
         (0, 0, r"labels_true: shape \[\]"),
         ([0, 1], [0.0, 1.0], "labels_pred: of type float64"),
         ([0, 1], ["a", None], "labels_pred: of type object"),
+        ([0, 1], ["a", float("nan")], "labels_pred: of type object"),
+        ([0, 1], ["1", 1], "labels_pred: of type object"),
+        ([0, 1], np.ma.masked_equal([7, 0], 7), "labels_pred: some are masked"),
         ([0, 1], np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "of type datetime64"),
     ],
 )

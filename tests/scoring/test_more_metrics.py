@@ -54,7 +54,7 @@ def test_geometry_and_retrieval_equal_brute_force(case, block) -> None:
         others = np.arange(len(points)) != i
         relevant = labels[others] == labels[i]
         if relevant.any():
-            similar = (points[others] @ query).round(7)
+            similar = (points[others] @ query).round(10)
             average.append(reference.average_precision_score(relevant, similar))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -92,6 +92,8 @@ def test_bounds_are_reached() -> None:
         mean_average_precision(np.array([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]]), [0, 0, 1, 1]) == 1
     )
     random = np.random.default_rng(0)
+    away = random.normal(size=(200, 8)) * 0.1 + 1e4 + np.repeat(3 * np.eye(8)[:4], 50, axis=0)
+    assert mean_average_precision(away, np.repeat(range(4), 50)) > 0.99
     assert effective_rank(np.ones([4, 9], np.float32)) == 0
     assert effective_rank(np.repeat(random.normal(size=(1, 9)), 1000, axis=0)) == 0
     far = np.repeat(1e8 + random.normal(size=(2, 9)), 20, axis=0)
@@ -137,9 +139,17 @@ def test_linear_probe_does_not_see_the_scale_of_a_dimension() -> None:
     other, same = linear_probe(scaled[:60], labels[:60], scaled[60:])
     np.testing.assert_array_equal(plain, other)
     assert strength == same
-    for few in ([0] * 60, [1] + [0] * 59):
+    for few in ([0] * 60, range(60)):
         with pytest.raises(InputError, match="a linear probe needs two or more of both"):
             linear_probe(features[:60], few, features[60:])
+
+
+def test_linear_probe_learns_rare_classes_too() -> None:
+    random = np.random.default_rng(2)
+    labels = np.array([*[0, 1] * 40, 2, 2, 3])
+    features = random.normal(scale=0.1, size=(83, 4)) + np.eye(4)[labels]
+    predicted, strength = linear_probe(features, labels, np.eye(4))
+    assert predicted.tolist() == [0, 1, 2, 3] and strength > min(classification.REGULARISATIONS)
 
 
 @settings(max_examples=100)
