@@ -1,11 +1,13 @@
 """Files appear whole, and where they are meant to."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from kfeat.errors import InputError
-from kfeat.files import check_writable, write_text
+from kfeat.files import check_writable, write_text, written
 
 
 def test_a_link_stays_one_and_what_it_leads_to_is_replaced(tmp_path):
@@ -33,6 +35,14 @@ def test_a_name_may_be_as_long_as_a_files_can(tmp_path, stem):
     check_writable(path)
     write_text(path, "text")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_full_disk_is_no_bad_input(tmp_path):
+    with pytest.raises(OSError, match="No space left"), written(tmp_path / "a.txt"):
+        Path("/dev/full").write_text("text")
+    with pytest.raises(InputError, match="cannot be written: Permission"), written(tmp_path / "b"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_failed_leaves_what_was_there(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -242,6 +243,10 @@ BAD = {
         ["data", "show", "cifar10", "--output", "sheet.jpg"],
         "sheet.jpg: the contact sheet is a PNG file",
     ),
+    "report without a name": (
+        ["score", "--model", "pixels", "--test", "photos", "--report", ""],
+        "--report is given no name",
+    ),
     "split of no sheet": (["data", "show", "photos", "--split", "test"], "goes with --output"),
     "home of nobody": (["train", "cae1", "--data", "~nobody-here/x"], "no user of that name"),
     "weights of nobody": (["train", "cae1", "--weights", "~nobody-here/x"], "no user of that name"),
@@ -305,6 +310,27 @@ def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path):
     unlabelled = folder / "test" / "coffee"
     done = run("score", "--model", "pixels", "--test", unlabelled, "--k", 1000, home=tmp_path)
     assert_one_line(done, "k 1000: more clusters than the", code=2)
+
+
+def test_what_is_scored_is_shown_whatever_fails_afterwards(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "few")
+    for n, file in enumerate(sorted((tmp_path / "few" / "train").rglob("*.png"))):
+        if n % 2:
+            file.unlink()
+    models = ["--model", "pixels", "--model", "pca128"]
+    done = run("score", *models, "--test", "./few", "--image-size", 4, "--json", home=tmp_path)
+    assert done.returncode == 2 and "pca128" in done.stderr.splitlines()[-1]
+    assert [result["model"] for result in json.loads(done.stdout)] == ["pixels"]
+
+
+def test_streams_that_are_closed_or_lack_letters(tmp_path):
+    (tmp_path / "\u0444").mkdir()
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    command = [*KFEAT, "data", "list", "--data-dir", tmp_path / "\u0444"]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    closed = f"exec {shlex.join(KFEAT)} data add stl10 nothing.tar.gz 2>&-"
+    assert subprocess.run(closed, shell=True, cwd=tmp_path).returncode == 2
 
 
 def test_failure_at_work_exits_1_and_debug_shows_the_traceback(folder, tmp_path):

@@ -188,6 +188,35 @@ def test_incomplete_data_are_refused(prepared, tmp_path):
         open_source("deep", data_dir=tmp_path)
 
 
+def test_a_damaged_image_and_a_format_that_tf_data_lacks_are_refused(prepared, tmp_path):
+    def spoil(name, file, old, new):
+        shutil.copytree(prepared / name, tmp_path / name)
+        (file,) = (tmp_path / name).rglob(file)
+        assert old in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(old, new))
+
+    spoil("deep", "dataset_info.json", b'"tfrecord"', b'"array_record"')
+    with pytest.raises(InputError, match="deep is prepared as array_record, .* file_format='tfr"):
+        open_source("deep", data_dir=tmp_path)
+
+    import tensorflow_datasets as tfds
+
+    (tmp_path / "broken.png").write_bytes(b"no image")  # which TFDS takes as it is
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="broken",
+        version="1.0.0",
+        data_dir=tmp_path,
+        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(4, 4, 3))}),
+        split_datasets={"train": [(0, {"image": str(tmp_path / "broken.png")})]},
+        disable_shuffling=True,
+    )
+    source = open_source("broken", data_dir=tmp_path)
+    with pytest.raises(InputError, match="broken holds an image that cannot be read"):
+        pipeline.load(source, "train", 4)
+    with pytest.raises(InputError, match="gs:/bucket/x is no folder of this machine"):
+        open_source("broken", data_dir="gs://bucket/x")
+
+
 def test_listing_of_prepared_data(prepared):
     names = tfds_source.prepared_names(prepared)
     assert names["grey"] == {"train": 3}

@@ -292,6 +292,14 @@ def test_layout_of_tiny_imagenet(tmp_path):
     assert source.splits == {"train": 2, "val": 1, "test": 1}
 
 
+def test_classes_whose_images_lie_in_a_folder_of_one_name_each(tmp_path):
+    for file in ("n1/images/1.png", "n1/images/2.png", "n2/images/1.png", "n2/images/2.png"):
+        write(tmp_path / file)
+    source = opened(tmp_path)
+    assert source.class_names == ("n1", "n2")
+    assert source.splits == {"train": 2, "test": 2, "all": 4}
+
+
 def test_layout_of_splits_whose_one_class_is_called_images(tmp_path):
     for file in ("train/images/1.png", "test/images/1.png"):
         write(tmp_path / file)

@@ -45,3 +45,12 @@ def test_what_is_missing_is_said_not_guessed(published):
     assert [finding["holds"] for finding in tested] == [None] * 4
     assert tested[0]["missing"] == list(UNSUPERVISED)
     assert tested[3]["missing"] == ["ResNet34"]
+
+
+def test_errors_that_are_all_the_same_have_no_ranks_to_compare(published, recwarn):
+    (first, *_) = findings(published, dict.fromkeys(UNSUPERVISED, 0.1))
+    assert (first["holds"], first["numbers"], first["missing"]) == (None, {}, [])
+    for name in UNSUPERVISED:
+        published[name]["nmi"] = 0.1
+    assert "nmi" not in findings(published, ERRORS)[0]["numbers"]
+    assert not recwarn

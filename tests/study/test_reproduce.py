@@ -273,6 +273,42 @@ def test_cells_are_known_by_their_seed_and_by_the_weights_they_start_from(
     assert len(set(runs)) == 2
 
 
+def test_a_training_of_either_precision_is_used_where_the_recipe_leaves_it_open(
+    tiny, tmp_path, monkeypatch
+):
+    from kfeat.models import precision
+    from kfeat.training import fit
+
+    trained = []
+
+    def note(recipe, run, **options):
+        trained.append(recipe.precision)
+        run.mkdir(parents=True)
+        (run / "results.json").write_text('{"seconds": 1}')
+
+    monkeypatch.setattr(fit, "train", note)
+    runs = []
+    for here in ("bfloat16", "float32"):
+        monkeypatch.setattr(precision, "_fastest", lambda here=here: (here, "so"))
+        runs.append(Cells(tiny, tmp_path).trained("second", 3))
+    assert runs[0] == runs[1] and trained == ["bfloat16"] * 2  # the one it starts from, and it
+    asked = dict(tiny.trainings)
+    asked["second"] = {**asked["second"], "precision": "float32"}
+    assert Cells(dataclasses.replace(tiny, trainings=asked), tmp_path).trained("second", 3)
+    assert trained == ["bfloat16", "bfloat16", "float32"]
+
+
+def test_files_that_are_no_reproductions_are_not_written_over(made, tiny, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"holds other files \(README.md\) that a repro"):
+            reproduce(tiny, ["figure1"], tmp_path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+    output = shutil.copytree(made[1], tmp_path / "out")
+    (output / "reproduction.json").unlink()  # as versions before left it
+    assert reproduce(tiny, ["table2"], output)["tables"]
+
+
 def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch):
     from kfeat.reporting import study_figures
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from kfeat.errors import InputError
 from kfeat.serving import encoder, export
 from kfeat.training import recipe as recipes
 from kfeat.training import reconstruction
+from kfeat.training.fit import default_output
 
 KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
 
@@ -304,6 +306,13 @@ def test_the_best_epoch_is_exported_not_the_last(folder, tmp_path):
         rtol=1e-3,
         atol=1e-4,
     )
+
+
+def test_trainings_started_at_once_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [default_output("cae1", resume=False) for _ in range(3)]
+    assert folders == [Path("runs/cae1") / n for n in "123"] and all(map(Path.is_dir, folders))
+    assert default_output("cae1", resume=True) == folders[-1]
 
 
 def test_a_run_has_one_writer(folder, tmp_path):
