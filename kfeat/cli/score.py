@@ -148,7 +148,7 @@ def command(
             if results:
                 show(results, as_json, alone=len(models) == 1)
             raise
-    show(results, as_json, alone=len(models or "1") == 1)
+    show(results, as_json, alone=len(results) == 1)
 
 
 def show(results: list[dict[str, Any]], as_json: bool, alone: bool) -> None:
