@@ -114,6 +114,6 @@ def add(name: str, path: str, data_dir: str | None, as_json: bool) -> None:
     from kfeat.data import binaries, catalog
     from kfeat.errors import on_one_line
 
-    folder = binaries.add(name, path, data_dir or catalog.default_data_dir())
+    folder = binaries.add(name, path, catalog.data_folder(data_dir))
     place = str(folder)
     click.echo(json.dumps({"prepared": place}) if as_json else on_one_line(place))

@@ -128,7 +128,7 @@ def command(
 
         refuse_all_but(*WITH_FEATURES, "as_json")
         chosen = {name: options[name] for name in WITH_FEATURES if name in options}
-        results = [score_features(features, train_features, **chosen)]
+        show([score_features(features, train_features, **chosen)], as_json, alone=True)
     else:
         from kfeat.serving.evaluate import score_models
 
@@ -141,14 +141,12 @@ def command(
         if given("report_map") and not options["report"]:
             raise click.UsageError("--map goes with --report: it says how the page's map is made")
         line = shlex.join(["kfeat", *sys.argv[1:]])
-        results = []
+        results: list[dict[str, Any]] = []
         try:
             score_models(models, test, command=line, on_result=results.append, **options)
-        except BaseException:  # of the next model, say, or of the page
+        finally:  # whatever failed: the next model, say, or the page
             if results:
                 show(results, as_json, alone=len(models) == 1)
-            raise
-    show(results, as_json, alone=len(results) == 1)
 
 
 def show(results: list[dict[str, Any]], as_json: bool, alone: bool) -> None:

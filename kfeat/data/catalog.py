@@ -19,7 +19,20 @@ EMBEDDED = ("photos", "digits")
 
 def default_data_dir() -> Path:
     """Where TFDS keeps prepared data: ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    return expand(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    return data_folder(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where TFDS keeps prepared data: the folder given, or `default_data_dir`.
+
+    Raises:
+        InputError: it is none of this machine, or `kfeat.errors.expand` refuses it.
+    """
+    if not data_dir:
+        return default_data_dir()
+    if ":/" in str(data_dir):  # of two slashes, a path keeps one
+        raise InputError(f"{data_dir} is no folder of this machine: give one as the data folder")
+    return expand(data_dir)
 
 
 def open_source(
@@ -52,11 +65,7 @@ def open_source(
 
     path = expand(name)
     if not name.startswith((".", "~", os.sep)):
-        data_dir = expand(data_dir) if data_dir else default_data_dir()
-        if ":/" in str(data_dir):  # of two slashes, a path keeps one
-            raise InputError(
-                f"{data_dir} is no folder of this machine: give one as the data folder"
-            )
+        data_dir = data_folder(data_dir)
         prepared = tfds_source.find_prepared(data_dir, name)
         if prepared:
             return tfds_source.prepared_source(name, prepared)
@@ -113,7 +122,7 @@ def listing(data_dir: str | Path | None = None) -> dict[str, Any]:
     """
     from kfeat.data import binaries, digits, photos, tfds_source
 
-    folder = expand(data_dir) if data_dir else default_data_dir()
+    folder = data_folder(data_dir)
     if data_dir and not folder.is_dir():
         raise InputError(f"{data_dir} is no folder: give the one where TFDS keeps prepared data")
     return {

@@ -67,7 +67,7 @@ def linear_probe(
         raise InputError(
             f"train labels: {len(labels)} for {len(train_features)} samples: give one a sample"
         )
-    classes, sizes = np.unique(labels, return_counts=True)
+    classes, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2 or sizes.max() < 2:
         raise InputError(
             f"train labels: {len(classes)} classes, the largest of {sizes.max()} samples: "
@@ -83,7 +83,7 @@ def linear_probe(
         train = rotation.transform(train)
     probe = LogisticRegressionCV(
         Cs=list(REGULARISATIONS),
-        cv=_folds(labels),
+        cv=_folds(numbers, sizes),
         l1_ratios=(0,),
         scoring="accuracy",
         max_iter=1000,
@@ -99,15 +99,22 @@ def linear_probe(
     return probe.predict(rotation.transform(test) if rotation else test), float(probe.C_)
 
 
-def _folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Samples to learn from and to judge by, where every class is learnt from in every fold."""
-    _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+def _folds(numbers: np.ndarray, sizes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Samples to learn from and to judge by, where every class is learnt from in every fold.
+
+    Args:
+        numbers: int64 [M], the class of each sample.
+        sizes: int64 [classes], their samples.
+    """
     alone = np.flatnonzero(sizes[numbers] == 1)
     others = np.flatnonzero(sizes[numbers] > 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a class is in fewer folds
         folds = list(StratifiedKFold(min(5, int(sizes.max()))).split(others, numbers[others]))
-    return [(np.sort([*others[learnt], *alone]), others[judged]) for learnt, judged in folds]
+    return [
+        (np.sort(np.concatenate([others[learnt], alone])), others[judged])
+        for learnt, judged in folds
+    ]
 
 
 def per_class(labels_true: ArrayLike, labels_pred: ArrayLike, pairs: int = 10) -> dict[str, Any]:

@@ -65,10 +65,10 @@ def clustering_intervals(
 
     Clear clusters would be missed by a few starts elsewhere now and then, and unclear ones kept by
     a start from their centres alone: of both, the better is taken. Replicates are not what the
-    metric would be of other samples, for a sample that is drawn twice
-    agrees with itself; only their spread is used. Of many samples, wide features or many clusters
-    each replicate draws M of the N samples only, and the deviation is multiplied by sqrt(M / N):
-    a thousand or more, five or more a cluster, and ten thousand where that takes little time.
+    metric would be of other samples, for a sample that is drawn twice agrees with itself; only
+    their spread is used. Of many samples, wide features or many clusters each replicate draws M of
+    the N samples only, and the deviation is multiplied by sqrt(M / N): a thousand or more, five or
+    more a cluster, and ten thousand where that takes little time.
 
     Args:
         features: float32 or float64 [N, D], finite: those that were clustered.

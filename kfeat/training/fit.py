@@ -166,21 +166,22 @@ def default_output(model: str, resume: bool) -> Path:
     trainings started at once get one each.
     """
     folder = Path("runs") / model
+    taken = [int(f.name) for f in folder.glob("*") if f.name.isdecimal()]
+    last = max(taken, default=0)
+    if resume and last:
+        return folder / str(last)
     while True:
-        taken = [int(f.name) for f in folder.glob("*") if f.name.isdecimal()]
-        last = max(taken, default=0)
-        if resume and last:
-            return folder / str(last)
-        output = folder / str(last + 1)
+        last += 1
+        output = folder / str(last)
         try:
             output.mkdir(parents=True)
-        except FileExistsError:
-            if not output.is_dir():
-                raise InputError(f"{folder} is no folder: move it, or give --output") from None
-        except OSError as error:
-            raise InputError(f"{output} cannot be written ({error.strerror})") from None
-        else:
             return output
+        except FileExistsError:  # another training took it
+            continue
+        except OSError as error:
+            raise InputError(
+                f"{output} cannot be written ({error.strerror}): choose another --output"
+            ) from None
 
 
 @contextlib.contextmanager

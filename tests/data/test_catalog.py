@@ -213,7 +213,7 @@ def test_a_damaged_image_and_a_format_that_tf_data_lacks_are_refused(prepared, t
     source = open_source("broken", data_dir=tmp_path)
     with pytest.raises(InputError, match="broken holds an image that cannot be read"):
         pipeline.load(source, "train", 4)
-    with pytest.raises(InputError, match="gs:/bucket/x is no folder of this machine"):
+    with pytest.raises(InputError, match="gs://bucket/x is no folder of this machine"):
         open_source("broken", data_dir="gs://bucket/x")
 
 
