@@ -175,7 +175,8 @@ def silhouette(features: np.ndarray, labels: ArrayLike) -> float | None:
         return None
     (features,) = scaled(features)
     # scikit-learn's distances are of products, which lose what is small beside a common offset.
-    centred = features - features.mean(axis=0, dtype=np.float64)
+    # A few samples far away would take the mean with them.
+    centred = features - np.median(features, axis=0).astype(np.float64)
     with sklearn.config_context(working_memory=64):
         return float(silhouette_score(centred, numbers))
 

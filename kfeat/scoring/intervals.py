@@ -22,6 +22,7 @@ from kfeat.errors import InputError
 from kfeat.progress import progress
 from kfeat.scoring.clustering import find_clusters
 from kfeat.scoring.metrics import accuracy, as_labels, clustering_metrics
+from kfeat.scoring.scale import scaled
 
 REPLICATES = 1000
 
@@ -102,6 +103,7 @@ def clustering_intervals(
     for name, of in (("labels", classes), ("clusters", clusters)):
         if len(of) != count:
             raise InputError(f"{name}: {len(of)} for {count} samples: give one a sample")
+    (features,) = scaled(features)
     centres = np.stack([features[clusters == c].mean(0, np.float64) for c in np.unique(clusters)])
     k = len(centres)
     drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // (dim * k))))

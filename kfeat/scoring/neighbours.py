@@ -48,7 +48,8 @@ def nearest(
     """Find the k rows of a bank that are nearest to each query, by exhaustive search.
 
     Distances are Euclidean, ||x - y||, or cosine, 1 - x.y / (||x|| ||y||), where a vector of
-    zeros is at distance 1 from all. Nearest come first; of equal distances, the smaller index.
+    zeros is at distance 1 from all. Nearest come first; of equal distances, the smaller index,
+    though parallel vectors of other lengths are equally far by cosine but for rounding.
 
     ``"exact"``: float32 products (of vectors with the bank's mean taken off, so that little
     cancels) only rule out rows that are farther than the k nearest so far by more than
@@ -208,16 +209,20 @@ def _first_of_equal(rows: np.ndarray, k: int) -> np.ndarray:
     Rows are told apart by a hash of 64 bits; where two that differ share one, all are kept.
     """
     words = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-    words = words.view(f"u{rows.itemsize}")
+    words = words.view(f"u{rows.itemsize}").astype(np.uint64)
+    # Of whole numbers only the upper bits differ, and no product brings these down.
+    words ^= words >> np.uint64(32)
+    words *= np.uint64(0x9E3779B97F4A7C15)
+    words ^= words >> np.uint64(29)
     factors = np.random.default_rng(0).integers(1, 2**64, words.shape[1], np.uint64) | np.uint64(1)
     hashes = words @ factors
     order = np.argsort(hashes, kind="stable")
     first = np.flatnonzero(np.append(True, np.diff(hashes[order]) != 0))
-    firsts = np.repeat(first, np.diff(np.append(first, len(rows))))
-    later = np.arange(len(rows)) >= firsts + k
-    if not np.array_equal(rows[order[later]], rows[order[firsts[later]]]):
+    sizes = np.diff(np.append(first, len(rows)))
+    firsts, large = np.repeat(first, sizes), np.repeat(sizes > k, sizes)
+    if not np.array_equal(rows[order[large]], rows[order[firsts[large]]]):
         return np.arange(len(rows))
-    return np.sort(order[~later])
+    return np.sort(order[np.arange(len(rows)) < firsts + k])
 
 
 def _points(features: np.ndarray, metric: str, scale: float) -> np.ndarray:

@@ -53,31 +53,35 @@ def mean_average_precision(features: np.ndarray, labels: ArrayLike) -> float | N
     # 2 x.y = ||x||^2 + ||y||^2 - ||x - y||^2, and distances can be had of rows less their mean:
     # beside a common offset, all cosines are one but for what rounding loses.
     units = unit_rows(features)
-    lengths = units.any(axis=1).astype(np.float64)  # 0 where all values are
+    lengths = units.any(axis=1) - 1.0  # -1 where all values are 0
     units -= units.mean(axis=0)
     squares = np.einsum("ij,ij->i", units, units)
-    spread = squares.max() or 1.0
+    # Rows of length 1 are rounded, and so is each term of their products.
+    errors = np.sqrt(squares) * 8 * (4 + units.shape[1] ** 0.5) * np.finfo(np.float64).eps
     total, step = 0.0, max(1, BLOCK // count)
     with progress(total=count, unit="query", desc="mean average precision") as bar:
         for first in range(0, count, step):
             queries = np.arange(first, min(first + step, count))
             # What is the same in all of a query's row does not change its ranking.
             ranked = 2 * (units[queries] @ units.T) - squares + lengths
-            ranked = np.round(ranked / spread, 10)
             ranked[np.arange(len(queries)), queries] = -np.inf  # itself comes last, and is cut
             order = np.argsort(-ranked, axis=1)[:, :-1]
             ranked = np.take_along_axis(ranked, order, axis=1)
+            rounding = errors[order] + errors[queries, None]
+            last = np.ones(ranked.shape, bool)
+            last[:, :-1] = -np.diff(ranked) > np.maximum(rounding[:, :-1], rounding[:, 1:])
             hits = numbers[order] == numbers[queries, None]
-            total += float(_average_precisions(ranked, hits).sum())
+            total += float(_average_precisions(last, hits).sum())
             bar.update(len(queries))
     return total / int((relevant > 0).sum())
 
 
-def _average_precisions(ranked: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Average precision of each row [n, N]; 0 where nothing is relevant."""
-    positions = np.arange(ranked.shape[1])
-    last = np.ones(ranked.shape, bool)
-    last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
+def _average_precisions(last: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Average precision of each row [n, N]; 0 where nothing is relevant.
+
+    ``last`` says of each sample, the best first, whether the next one is less similar.
+    """
+    positions = np.arange(last.shape[1])
     ends = np.where(last, positions, len(positions))
     ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
     found = np.cumsum(hits, axis=1)

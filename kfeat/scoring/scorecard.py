@@ -326,20 +326,27 @@ def _share_images(test: Features, train: Features) -> bool:
     if test.ids is None or train.ids is None or len(about) < 2:
         return False
     places = [(one.get("location") or one.get("name"), one.get("version")) for one in about]
-    splits = {one.get("split") for one in about}
+    splits = {str(one.get("split")) for one in about}
     if places[0] != places[1] or (len(splits) > 1 and "all" not in splits):
         return False
     return bool(np.isin(test.ids, train.ids).any())
 
 
 def _check_together(test: Features, train: Features, test_path: str, train_path: str) -> None:
-    """Raise `InputError` where the manifests tell of different encoders or classes."""
+    """Raise `InputError` where the manifests tell of different encoders, images or classes."""
 
     def made_by(features: Features) -> tuple[Any, Any]:
         encoder = features.manifest.get("encoder")
         model = features.manifest.get("model")
         return (encoder.get("sha256") or model if isinstance(encoder, dict) else model), model
 
+    for key in ("image_size", "resize", "pca"):
+        ours, theirs = (features.manifest.get(key) for features in (test, train))
+        if None not in (ours, theirs) and ours != theirs:
+            what = {"image_size": f"of images of {ours} pixels, {theirs} in"}
+            what |= {"resize": f"of images brought to size by {ours}, by {theirs} in"}
+            said = what.get(key, "of other principal components than")
+            raise InputError(f"{test_path} holds features {said} {train_path}: give those of one")
     (tested, model), (fitted, other) = made_by(test), made_by(train)
     if None not in (tested, fitted) and tested != fitted:
         raise InputError(

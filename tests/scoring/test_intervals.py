@@ -75,6 +75,16 @@ def test_intervals_hold_the_figure_and_stay_in_the_range_of_the_metric(count):
             assert (-0.5 if name == "ari" else 0) <= low <= figures[name] <= high <= 1, name
 
 
+def test_features_of_any_size_have_the_same_intervals():
+    random = np.random.default_rng(5)
+    labels = np.repeat([0, 1, 2], 20)
+    features = labels[:, None] + random.normal(size=(60, 4))
+    figures = {"nmi": 0.5, "ari": 0.5}
+    usual = clustering_intervals(features, labels, labels, figures, replicates=5)
+    large = clustering_intervals(features * 2.0**1020, labels, labels, figures, replicates=5)
+    assert usual == large
+
+
 def test_a_seed_gives_the_same_interval_and_bad_options_are_refused():
     features, labels = samples(100, 2, seed=4)
     clusters, figures = kmeans(features, 10, 0), {"nmi": 0.3, "ari": 0.2}

@@ -81,6 +81,28 @@ def test_geometry_and_retrieval_equal_brute_force(case, block) -> None:
         assert silhouette(features, labels) is None
 
 
+@pytest.mark.parametrize("far", [None, 0, -1])
+@pytest.mark.parametrize("signal, dtype", [(1e-5, np.float32), (1e-6, np.float64)])
+def test_one_vector_far_away_leaves_the_ranking_of_close_ones(signal, dtype, far) -> None:
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], 20)
+    features = random.normal(size=(3, 8))[labels] + random.normal(size=(60, 8))
+    features = (1 + signal * features).astype(dtype)
+    if far is not None:  # all zeros, as of a black image, or the other way
+        features, labels = np.vstack([features, far * features[:1]]), np.append(labels, 0)
+    points = on_sphere(features).astype(np.longdouble)
+    average = []
+    for i, query in enumerate(points):
+        others = np.arange(len(points)) != i
+        distances = ((points[others] - query) ** 2).sum(1)
+        distances[~points[others].any(1)] = 2 if query.any() else 0
+        if not query.any():
+            distances[:] = 2
+        relevant = labels[others] == labels[i]
+        average.append(reference.average_precision_score(relevant, -distances.astype(float)))
+    assert mean_average_precision(features, labels) == pytest.approx(np.mean(average), abs=2e-3)
+
+
 def test_bounds_are_reached() -> None:
     assert alignment(np.array([[1.0], [-1.0]]), [0, 0]) == 4
     assert (

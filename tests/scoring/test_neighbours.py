@@ -74,6 +74,23 @@ def test_of_equal_distances_the_smaller_index_is_nearer() -> None:
         np.testing.assert_array_equal(nearest(bank, queries, k)[0], expected)
 
 
+def test_whole_numbers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lower bits are all zero, as 64-bit numbers: few bits are left to tell them by."""
+    one, other = np.zeros(16), np.repeat([0.0, 1.0, 0.0], [1, 6, 9])
+    bank = np.stack([one, other, other, one, one, one, one])
+    assert nearest(bank, one[None], 3)[0].tolist() == [[0, 3, 4]]
+    random = np.random.default_rng(7)
+    for _ in range(100):
+        bank = random.integers(0, 2, (60, 12)).astype(np.float64)
+        bank = bank[random.integers(0, 60, 300)]
+        queries = bank[:5]
+        expected = np.argsort(brute_force(bank, queries, "euclidean"), axis=1, kind="stable")
+        np.testing.assert_array_equal(nearest(bank, queries, 3)[0], expected[:, :3])
+    codes = random.permutation(2**13)[:, None] >> np.arange(13) & 1
+    blank = np.concatenate([codes, np.zeros((9000, 13), int)]).astype(np.float64)
+    assert len(neighbours._first_of_equal(blank, 5)) < 2**13 + 5
+
+
 def test_of_many_equal_rows_the_first_are_found_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collapsed encoder gives the same features again and again."""
     random = np.random.default_rng(6)

@@ -368,8 +368,8 @@ def test_a_score_does_not_depend_on_the_unit_of_the_features(power: int) -> None
 
 
 def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) -> None:
-    def write(name: str, classes: list[str], sha256: str) -> Path:
-        manifest = {"model": 5, "encoder": {"sha256": sha256}, "data": {"classes": classes}}
+    def write(name: str, classes: list[str], sha256: str, **more: Any) -> Path:
+        manifest = {"model": 5, "encoder": {"sha256": sha256}, "data": {"classes": classes}, **more}
         features, labels = np.eye(6), np.arange(6) % 2
         text = np.array(json.dumps(manifest))
         np.savez(tmp_path / name, features=features, labels=labels, manifest=text)
@@ -383,6 +383,14 @@ def test_features_files_name_their_classes_and_must_go_together(tmp_path: Path) 
         score_features(one, write("b", ["cat", "dog"], "2"), k=2)
     with pytest.raises(InputError, match="have different classes"):
         score_features(one, write("b", ["dog", "cat"], "1"), k=2)
+    for key, values, words in (
+        ("image_size", (8, 48), "of images of 8 pixels, 48 in"),
+        ("resize", ("crop", "stretch"), "of images brought to size by crop, by stretch in"),
+        ("pca", ("1", "2"), "of other principal components than"),
+    ):
+        files = [write(n, [], "1", **{key: value}) for n, value in zip("cd", values, strict=True)]
+        with pytest.raises(InputError, match=rf"c\.npz holds features {words} .*d\.npz"):
+            score_features(*files, k=2)
     np.savez(tmp_path / "bare.npz", features=np.eye(6))
     with pytest.raises(InputError, match=r"bare\.npz: no array 'labels'"):
         score_features(one, tmp_path / "bare.npz", k=2)
