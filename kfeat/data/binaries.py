@@ -137,7 +137,7 @@ def add(name: str, path: str | Path, data_dir: str | Path) -> Path:
 
     Raises:
         InputError: no such data set; it is prepared already; a file is missing, truncated or
-            does not fit the others. Then, as after an interruption, nothing is left.
+            does not fit the others. Then, as after Ctrl-C, nothing is left.
     """
     if name not in ARCHIVES:
         names = " and ".join(ARCHIVES)

@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kfeat")
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """What the name of an image file ends with, in any case."""
+
+OTHER_SUFFIXES = (
+    *(".avif", ".dng", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".pbm", ".pgm", ".pnm"),
+    *(".ppm", ".tga", ".tif", ".tiff"),
+)
+"""What the name of an image ends with whose format kfeat does not read."""
 
 MAX_PIXELS = 50_000_000
 """An image of more pixels counts as unreadable."""
@@ -52,9 +58,9 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
     classes is a split without labels. A folder is taken for a split, rather than for a
     class, where it is called ``unlabelled``; where a folder called like a split (``train``,
     ``test``, ``val``, ``validation``) holds classes; where all are called like splits; and
-    where none holds images itself. A class may be missing in a split; where ``images`` is the
-    only one, beside other classes in other splits, the split has no labels (so are the ``val`` and
-    ``test`` of Stanford's Tiny ImageNet).
+    where none holds images itself. Splits one folder deeper still are an error. A class may be
+    missing in a split; where ``images`` is the only one, beside other classes in other splits, the
+    split has no labels (so are the ``val`` and ``test`` of Stanford's Tiny ImageNet).
 
     ``ROOT/<class>/*``: the splits ``train`` and ``test`` are made by the SHA-256 of each
     file's path in ROOT: a fifth of each class, rounded up, goes to ``test``, unless it is
@@ -77,7 +83,15 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         InputError: the folder cannot be read, or holds no images.
     """
     found: dict[tuple[int, int], list[str]] = {}
-    splits = _splits(_scan(path, name, found), name)
+    tree = _scan(path, name, found)
+    if others := list(tree.all_others()):
+        kinds = ", ".join(sorted({os.path.splitext(file)[1].lower() for file in others}))
+        log.warning(
+            "%s: passed over %d images of formats that kfeat does not read (%s), %s among them: "
+            "convert them to PNG",
+            *(name, len(others), kinds, min(others)),
+        )
+    splits = _splits(tree, name)
     for places in found.values():
         if len(places) > 1:
             log.warning("%s and %s are one folder: its images count more than once", *places[:2])
@@ -147,16 +161,28 @@ def source(path: Path, *, name: str, strict: bool = False) -> Source:
         location=os.path.abspath(path),
         state=state,
         files=splits.__getitem__,
+        cut="all" in splits and not _is_split_into_folders(tree),
         unreadable=unreadable,
     )
 
 
 @dataclass
 class _Tree:
-    """The images in a folder, by name, and the folders in it that hold images."""
+    """The images in a folder, by name, and the folders in it that hold images.
+
+    ``others`` are the paths of images of formats that kfeat does not read, in the folder and in
+    those below that hold nothing else.
+    """
 
     images: list[str] = field(default_factory=list)
     folders: dict[str, _Tree] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def all_others(self) -> Iterator[str]:
+        """All ``others`` in the folder and below."""
+        yield from self.others
+        for folder in self.folders.values():
+            yield from folder.all_others()
 
     def paths(self, start: str = "") -> Iterator[str]:
         """All images in the folder and below, as paths after ``start``."""
@@ -192,8 +218,12 @@ def _scan(
                     below = _scan(entry.path, name, found, (*above, here))
                     if below.images or below.folders:
                         tree.folders[entry.name] = below
+                    else:
+                        tree.others += below.others
                 elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
                     tree.images.append(entry.name)
+                elif entry.name.lower().endswith(OTHER_SUFFIXES) and _is_file(entry):
+                    tree.others.append(entry.path)
     except OSError as error:
         raise InputError(f"{name}: {error.filename} cannot be read: {error.strerror}") from None
     except RecursionError:
@@ -234,6 +264,14 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     if not _is_split_into_folders(tree):
         log.info("%s has no folders of splits: a fifth of each class is its test split", name)
         return _cut_into_splits(tree)
+    for folder, below in tree.folders.items():
+        inside = {name.lower() for name in below.folders}
+        deeper = len(inside) > 1 or any(lowest.folders for lowest in below.folders.values())
+        if inside and deeper and inside <= {*_SPLITS, *_UNLABELLED}:
+            raise InputError(
+                f"{name} holds splits ({', '.join(sorted(below.folders))}) one folder deeper: give "
+                f"{os.path.join(name, folder)}"
+            )
     labels = {_class(folder) for below in tree.folders.values() for folder in below.folders}
     splits: dict[str, dict[str, str]] = {}
     for folder, below in sorted(tree.folders.items(), key=lambda item: _rank(item[0])):

@@ -34,6 +34,7 @@ class Source:
             says it, or there are no files.
         files: returns the paths in ``location`` of a split's images; None where they are not files
             of their own.
+        cut: whether kfeat itself made the splits ``train`` and ``test`` of what is ``all``.
         unreadable: images passed over so far, each with the reason; grows while reading.
     """
 
@@ -47,6 +48,7 @@ class Source:
     version: str | None = None
     state: Callable[[], str] | None = None
     files: Callable[[str], Iterable[str]] | None = None
+    cut: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def require(self, split: str) -> str:

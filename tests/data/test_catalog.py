@@ -378,8 +378,10 @@ def test_contact_sheet_keeps_images_as_small_as_they_are_shown(tmp_path, monkeyp
     drawn = []
     draw = sheet._draw
     monkeypatch.setattr(sheet, "_draw", lambda grid, *rest: drawn.extend(grid) or draw(grid, *rest))
+    Image.new("RGB", (1000, 1), "red").save(tmp_path / "line.png")
     contact_sheet(open_source(str(tmp_path)), tmp_path / "sheet.png")
-    assert [image.size for row in drawn for image in row] == [(64, 96)] * 3
+    sizes = sorted(image.size for row in drawn for image in row)
+    assert sizes == [(64, 96)] * 3 + [(96, 1)]
 
 
 def test_an_embedded_name_is_not_a_folders(tmp_path, monkeypatch, caplog):

@@ -314,6 +314,31 @@ def test_layout_of_splits_without_classes(tmp_path):
     assert (source.splits, source.class_names) == ({"train": 2, "test": 1}, None)
 
 
+@pytest.mark.parametrize("inner", [("train", "test"), ("train",)])
+def test_splits_one_folder_deeper_are_refused(inner, tmp_path):
+    for split in inner:
+        for name in ("cats", "dogs"):
+            write(tmp_path / "pictures" / split / name / "1.png")
+    with pytest.raises(InputError, match=r"holds splits \(.*train\) one folder deeper: give pict"):
+        opened(tmp_path)
+    assert set(opened(tmp_path / "pictures").splits) == {*inner}
+
+
+def test_images_of_other_formats_are_counted_and_named(rgb, tmp_path, caplog):
+    for n, name in enumerate(("a/1.jpg", "a/2.JFIF", "a/3.jpe", "b/4.png")):
+        write(tmp_path / name, rgb) if n in (0, 3) else None
+        if n in (1, 2):
+            Image.fromarray(rgb).save(tmp_path / name, "JPEG")
+    for name in ("a/5.tif", "a/6.TIFF", "c/7.heic", "c/deeper/8.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert opened(tmp_path).splits["all"] == 4
+    assert "passed over 4 images of formats that kfeat does not read (.heic, .tif, .tiff)" in (
+        caplog.text
+    )
+    assert len(read(opened(tmp_path), "all")) == 4
+
+
 def test_layout_of_images_alone(tmp_path):
     for file in ("1.png", "2.jpg", "2019/3.png", "2019/May/4.gif"):
         write(tmp_path / file)
