@@ -68,13 +68,16 @@ def expand(path: str | os.PathLike[str]) -> Path:
         InputError: there is no such home folder, no file can have that name, or it is a
             folder that may not be entered, or one on the way to it is.
     """
-    try:
-        expanded = Path(path).expanduser()
-        os.stat(expanded)
-    except RuntimeError:
+    text = os.fspath(path)
+    if text.startswith("~") and os.path.expanduser(text) == text:
         raise InputError(
             f"{path}: there is no user of that name: for a folder called so write ./{path}"
-        ) from None
+        )
+    expanded = Path(os.path.expanduser(text))
+    if expanded.parts and expanded.parts[0].startswith("~"):  # that were ./~, which a Path drops
+        expanded = Path.cwd() / expanded
+    try:
+        os.stat(expanded)
     except ValueError:
         raise InputError(f"{str(path)!r} cannot be a path: it holds a null character") from None
     except OSError as error:

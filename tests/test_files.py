@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kfeat.errors import InputError
+from kfeat.errors import InputError, expand
 from kfeat.files import check_writable, write_text, written
 
 
@@ -19,6 +19,21 @@ def test_a_link_stays_one_and_what_it_leads_to_is_replaced(tmp_path):
         assert (tmp_path / "real" / "file").read_text() == text
     assert (tmp_path / "link.txt").is_symlink()
     assert sorted(f.name for f in tmp_path.rglob("*")) == ["file", "link.txt", "real"]
+
+
+def test_a_tilde_is_the_home_folder_at_the_start_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    for text, expected in {
+        "~": "/home/me",
+        "~/a": "/home/me/a",
+        "./~": f"{tmp_path}/~",
+        "./~nobody-here/a": f"{tmp_path}/~nobody-here/a",
+        "a/~": "a/~",
+    }.items():
+        assert str(expand(text)) == expected == str(expand(expand(text)))
+    with pytest.raises(InputError, match=r"no user of that name.*write \./~nobody-here"):
+        expand("~nobody-here")
 
 
 def test_a_pipe_is_not_replaced(tmp_path):

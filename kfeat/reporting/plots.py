@@ -32,7 +32,12 @@ _GAP = 5  # pixels between two images
 _LEGEND = 60  # groups that a legend names
 _COUNTS = 25  # classes up to which a confusion matrix shows its counts
 _NAMES = 60  # and its names
-_ROWS = 50  # of images in a figure
+
+ROWS = 50
+"""The most rows of images in a figure."""
+
+LABEL = 60
+"""The most characters on their left."""
 
 
 def check_figure(path: Path) -> None:
@@ -64,7 +69,7 @@ def plot_map(
             points = plane[groups == group]
             marker = MARKERS[group // len(PALETTE) % len(MARKERS)]
             # A label that starts with an underscore would be left out of the legend.
-            label = f"\N{ZERO WIDTH SPACE}{_short(names[group])}"
+            label = f"\N{ZERO WIDTH SPACE}{short(names[group])}"
             axes.scatter(
                 *(points[:, 0], points[:, 1], size, PALETTE[group % len(PALETTE)]),
                 marker=marker,
@@ -108,7 +113,7 @@ def plot_confusion(classes: dict[str, Any], title: str, path: Path) -> None:
         bar.set_label("share of the true class", fontsize=8)
         bar.ax.tick_params(labelsize=7)
         if count <= _NAMES:
-            names = [_short(name) for name in classes["names"]]
+            names = [short(name) for name in classes["names"]]
             axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(count), names)
         axes.tick_params(labelsize=8)
@@ -142,7 +147,8 @@ def plot_rows(
     Raises:
         InputError: the file cannot be written.
     """
-    rows = rows[:_ROWS]
+    rows = rows[:ROWS]
+    labels = [short(words, LABEL) for words, _ in rows]
     step, offset = CELL + _GAP, 3 * _GAP * apart
     columns = max(len(places) for _, places in rows)
     canvas = np.full((len(rows) * step, columns * step + offset, 3), 255, np.uint8)
@@ -151,32 +157,44 @@ def plot_rows(
             left = x * step + (offset if x else 0)
             canvas[y * step : y * step + CELL, left : left + CELL] = thumbnails[place]
     height, width = (pixels / 100 for pixels in canvas.shape[:2])
-    with _figure(width + 2.4, height + 0.7, title, path) as axes:
+    margin = 0.6 + 0.075 * max(24, *map(len, labels))
+    with _figure(width + margin, height + 0.7, title, path) as axes:
         axes.imshow(canvas, interpolation="none")  # an SVG file holds it pixel by pixel
         middles = [y * step + CELL / 2 for y in range(len(rows))]
-        axes.set_yticks(middles, [_short(words, 60) for words, _ in rows], fontsize=8)
+        axes.set_yticks(middles, labels, fontsize=8)
         axes.set_xticks([])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
 
 
-def _short(name: str, length: int = 30) -> str:
+def short(name: str, length: int = 30) -> str:
+    """A name, of which no more than so many characters are left."""
     name = on_one_line(name)  # a folder may be called anything
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 @contextmanager
+def own_style() -> Iterator[None]:
+    """Have Matplotlib draw as it does by itself, whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.hashsalt": "kfeat", "text.parse_math": False})
+        yield
+
+
+@contextmanager
 def _figure(width: float, height: float, title: str, path: Path) -> Iterator[Axes]:
     """Give the axes of a figure so many inches large, and write it."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     kind = path.suffix.lower().removeprefix(".")
     metadata = {"Date": None} if kind == "svg" else None
-    with matplotlib.rc_context({"svg.hashsalt": "kfeat", "text.parse_math": False}):
+    with own_style():
         figure = Figure((width, height), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(_short(title, 120), fontsize=10, loc="left")
+        axes.set_title(short(title, 120), fontsize=10, loc="left")
         yield axes
         with written(path) as unfinished, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not

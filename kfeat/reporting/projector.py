@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kfeat.errors import on_one_line
 from kfeat.files import write_text, written
 
 log = logging.getLogger("kfeat")
@@ -66,7 +67,8 @@ def write_set(embeddings: list[Embedding], thumbnails: np.ndarray, folder: Path)
             log.warning("projector: few browsers hold so many as %d x %d features", *vectors.shape)
         number = f"-{n}" if n > 1 else ""
         embedding = config.embeddings.add()
-        embedding.tensor_name = name + number if name in names[: n - 1] else name
+        given = on_one_line(name)  # which may be a path that is not UTF-8
+        embedding.tensor_name = given + number if name in names[: n - 1] else given
         embedding.tensor_path = f"tensors{number}.tsv"
         embedding.metadata_path = f"metadata{number}.tsv"
         embedding.tensor_shape.extend(vectors.shape)

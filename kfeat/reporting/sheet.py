@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from kfeat.data import pipeline
 from kfeat.data.source import Source
@@ -86,11 +86,17 @@ def _grid(
             row = int(element["label"]) if labelled else (rows * columns - missing) // columns
             if row < len(grid) and len(grid[row]) < columns:
                 pixels = Image.fromarray(element["image"])
-                grid[row].append(ImageOps.contain(pixels, (cell, cell)))
+                grid[row].append(_contained(pixels, cell))
                 missing -= 1
             if not missing:
                 break
     return [row for row in grid if row] if not labelled else grid
+
+
+def _contained(image: Image.Image, cell: int) -> Image.Image:
+    """An image at the largest size that fits into a cell, a pixel wide at least."""
+    longest = max(image.size)
+    return image.resize([max(1, round(cell * side / longest)) for side in image.size])
 
 
 def _draw(grid: list[list[Image.Image]], names: list[str], cell: int) -> Image.Image:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kfeat.errors import on_one_line
 from kfeat.files import written
+from kfeat.reporting.plots import own_style
 
 COLOURS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
@@ -82,6 +83,7 @@ def _scale(images: np.ndarray) -> int:
     return -(-_LEAST // images.shape[1])
 
 
+@own_style()
 def draw_planes(
     panels: Sequence[dict[str, Any]], classes: Sequence[str] | None, path: Path
 ) -> None:
@@ -110,7 +112,7 @@ def draw_planes(
         if panel["plane"] is None:
             text = textwrap.fill(f"failed: {on_one_line(panel['failed'])}", 30, max_lines=10)
             place = {"ha": "center", "va": "center", "transform": axis.transAxes}
-            axis.text(0.5, 0.5, text, color="#a00000", fontsize=7, parse_math=False, **place)
+            axis.text(0.5, 0.5, text, color="#a00000", fontsize=7, **place)
             continue
         for label in np.unique(panel["labels"]).tolist():
             present.add(label)
@@ -128,9 +130,7 @@ def draw_planes(
     if more := len(present) - len(named):
         handles.append(Line2D([], [], linestyle="none"))
         names.append(f"and {more} more")
-    legend = axes[len(panels)].legend(handles, names, loc="center", fontsize=8, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    axes[len(panels)].legend(handles, names, loc="center", fontsize=8, frameon=False)
     with written(path) as unfinished:
         figure.savefig(unfinished, format="png", metadata={"Software": None})
 

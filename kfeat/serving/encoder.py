@@ -17,9 +17,10 @@ import numpy as np
 from kfeat.data import pipeline
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand, first_line, nearest
+from kfeat.files import from_toml
 from kfeat.models import catalog
 from kfeat.models.precision import resolve
-from kfeat.models.weights import load_keras
+from kfeat.models.weights import load_keras, sha256
 from kfeat.progress import progress
 from kfeat.scoring.features import Features
 from kfeat.serving import engines, export
@@ -137,15 +138,55 @@ def pixels(engine: str = "auto", precision: str | None = None) -> Encoder:
     return Encoder(None, run, image_size=None, batch_size=None)
 
 
+def told_size(path: Path) -> int | None:
+    """The side of an encoder's images, where it is told beside it; None where it has to be loaded.
+
+    A run's recipe tells it, and the manifest of what kfeat exported.
+    """
+    if path.is_dir():
+        size = export.manifest(path).get("image_size")
+    else:
+        try:
+            recipe = from_toml((path.parent / "recipe.toml").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        size = recipe.get("image_size") if path.name == "model.keras" else None
+    return size if isinstance(size, int) else None
+
+
+def check_size(encoder: Encoder, image_size: int) -> None:
+    """Raise `InputError` where an encoder of images of any size cannot take those of one."""
+    image = np.zeros((encoder.batch_size or 1, image_size, image_size, 3), np.uint8)
+    try:
+        list(embed(encoder, [image]))
+    except InputError:
+        raise
+    except Exception as error:  # its layers do not fit together, in any way
+        log.debug("", exc_info=error)
+        raise InputError(
+            f"{encoder.path} cannot take images of {image_size} pixels: give another --image-size"
+        ) from None
+
+
 def digest(path: Path) -> str:
-    """The SHA-256, in hexadecimal, of a ``.keras`` file, or of all that a SavedModel holds."""
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    """The SHA-256, in hexadecimal, of a ``.keras`` file.
+
+    Of the folder of a SavedModel, that of the names of all files in it, each with its SHA-256.
+    """
+    if path.is_file():
+        return sha256(path)
+    files: list[str] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (place := os.path.realpath(folder)) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(place)
+        files += [os.path.relpath(os.path.join(folder, name), path) for name in names]
     found = hashlib.sha256()
-    for file in files:
-        if len(files) > 1:
-            found.update(file.relative_to(path).as_posix().encode() + b"\0")
-        with open(file, "rb") as content:
-            found.update(hashlib.file_digest(content, "sha256").digest())
+    for file in sorted(files):
+        if (path / file).is_file():
+            found.update(os.fsencode(file) + b"\0" + bytes.fromhex(sha256(path / file)))
     return found.hexdigest()
 
 
@@ -160,7 +201,8 @@ def load(path: Path, engine: str = "auto", precision: str | None = None) -> Enco
         path: where it is.
         engine: what is to run it, one of `kfeat.serving.engines.ENGINES`. ``"auto"`` takes
             OpenVINO where it is installed and can run the encoder, else TensorFlow.
-        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; None for the encoder's own.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``; None for that of a SavedModel of
+            kfeat's, else for float32 (where TensorFlow runs anybody's SavedModel, for its own).
 
     Raises:
         InputError: it cannot be loaded, does not turn images into vectors, or cannot be run
@@ -247,6 +289,8 @@ def _saved_model(path: Path) -> _Loaded:
     if len(inputs) != 1:
         raise InputError(f"{path} must take one input to be scored, not {_names(inputs)}")
     ((keyword, images),) = inputs.items()
+    if not outputs:
+        raise InputError(f"{path} returns nothing: its signature must give vectors [N, D]")
     output = "features" if "features" in outputs else next(iter(outputs))
     if len(outputs) > 1 and output != "features":
         raise InputError(f"{path} returns {_names(outputs)}: one must be called features")

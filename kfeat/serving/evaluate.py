@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -67,9 +68,11 @@ def score(
         train: the data set that KNN is fitted to; None for the same.
         test_split: None for the first that has labels, or else is there, of ``test``,
             ``validation``, ``val`` and ``valid``, else the only one with labels, else ``all``,
-            else the only one.
-        train_split: None for ``train``, if there is one. pca128 can be fitted to images
-            without labels too.
+            else the only one; for ``all`` of a folder of class folders, where ``train`` is
+            another folder.
+        train_split: None for ``train``, if there is one; for ``all`` of another folder than
+            the test's, where it is one of class folders. pca128 can be fitted to images of other
+            splits, and without labels, too; then KNN is left out, as for encoders.
         k: clusters of k-means.
         neighbours: neighbours that vote.
         seed: of k-means, and of pca128 on large images.
@@ -85,7 +88,8 @@ def score(
         engine: what runs the encoder: ``"tensorflow"``, ``"openvino"``, or ``"auto"`` for the
             fastest that is installed.
         precision: ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 where the hardware
-            computes in it); None for the encoder's own.
+            computes in it); None for that of a SavedModel of kfeat's, else for float32 (where
+            TensorFlow runs anybody's SavedModel, for its own).
         data_dir: where TFDS keeps prepared data.
         strict: stop at the first unreadable image instead of passing over it.
         save_features: a folder to keep the features in, as ``test.npz`` and ``train.npz``; see
@@ -178,7 +182,10 @@ def score_models(
     names, test = [spelled("model", model) for model in models], spelled("test", test)
     for name in names:  # the last of them may be misspelled, and the first takes hours
         if name not in BASELINES:
-            encoder.locate(name, options.get("home"))
+            path = encoder.locate(name, options.get("home"))
+            size, asked = encoder.told_size(path), options.get("image_size")
+            if size and asked not in (None, size):
+                raise InputError(f"{name} takes images of {size} pixels only")
     needs: tuple[str, ...] = ()
     if report:
         report = expand(report)
@@ -267,8 +274,9 @@ def evaluate(
 
     It takes the options of `score`, and two more. ``intervals`` gives the intervals without
     ``all`` too. ``needs`` names what the result is for: ``"map"`` (4 test images or more),
-    ``"labels"`` (of the test images), ``"classes"`` (those, and labelled train images); what
-    the data lack is refused before the work.
+    ``"labels"`` (of the test images), ``"classes"`` (those, and labelled train images),
+    ``"matrix"`` (of not too many classes), ``"neighbours"`` (train images to find them in, or
+    2 test images or more); what the data lack is refused before the work.
 
     Returns:
         The result of `score`; the ``"test"`` and, where there are any, ``"train"`` features.
@@ -277,6 +285,7 @@ def evaluate(
         InputError: as `score`.
     """
     from kfeat.data import leaks
+    from kfeat.files import check_writable
     from kfeat.scoring import scorecard
     from kfeat.scoring.baselines import fit_pca
     from kfeat.scoring.features import save_features as save
@@ -307,6 +316,9 @@ def evaluate(
     train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
     folder = _folder(save_features) if save_features else None
+    if folder:
+        for name in ("test.npz", "train.npz"):
+            check_writable(folder / name)
     if folder and not chosen.train and (folder / "train.npz").exists():
         raise InputError(
             f"{folder} holds the train.npz of another score, and this one has no train images: "
@@ -318,9 +330,12 @@ def evaluate(
     loaded = encoder.load(path, engine, precision) if path else encoder.pixels(engine, precision)
     if loaded.image_size and image_size not in (None, loaded.image_size):
         raise InputError(f"{model} takes images of {loaded.image_size} pixels only")
+    any_size = path and loaded.image_size is None
     image_size = loaded.image_size or image_size or _common_size(test_source)
     if image_size is None and path:
         raise InputError(f"{model} takes images of any size: give --image-size")
+    if image_size and any_size:
+        encoder.check_size(loaded, image_size)
     if image_size is None:
         image_size = BASELINE_IMAGE_SIZE
         log.info("%s of images of %d pixels (--image-size takes others)", model, image_size)
@@ -339,8 +354,10 @@ def evaluate(
         )
     if model == "pca128":
         pca = fit_pca(features["train"].features, 128, seed)
+        components = hashlib.sha256(pca.mean_.tobytes() + pca.components_.tobytes()).hexdigest()
         for part in features.values():
             part.features = pca.transform(part.features)
+            part.manifest["pca"] = components
     seconds = time.perf_counter() - started
 
     made_by: dict[str, str | None] | None = None
@@ -454,6 +471,7 @@ def choose_splits(
         InputError: as `score`.
     """
     from kfeat.data.catalog import open_source
+    from kfeat.scoring.classification import MATRIX_CLASSES
 
     test_source = open_source(test, data_dir=data_dir, strict=strict)
     train_source = (
@@ -461,12 +479,19 @@ def choose_splits(
         if train in (None, test)
         else open_source(train, data_dir=data_dir, strict=strict)
     )
+    apart = _apart(train_source, test_source)
+    if apart and test_source.cut and test_split is None:
+        test_split = "all"
+        log.info("%s: all its images are tested, for others are learnt from", test)
     test_split = _test_split(test_source, test_split)
+    asked = train_split is not None
     train_split = _train_split(
         train_source, train_split, test_source, test_split, labelled=labelled
     )
+    usual = _usual(train_source, apart)
     classify = (
         train_split is not None
+        and (asked or train_split == usual)  # as for an encoder, so for a baseline
         and train_split in train_source.labelled
         and test_split in test_source.labelled
     )
@@ -479,6 +504,11 @@ def choose_splits(
         raise InputError(
             f"{train_source.name} has no labelled train images for KNN to learn from: give --train"
         )
+    known = len(test_source.class_names or ())
+    if "matrix" in needs and known > MATRIX_CLASSES:
+        raise InputError(f"{known} classes are too many for a confusion matrix")
+    if "neighbours" in needs and not classify and count < 2:
+        raise InputError("1 test image has no neighbours: give 2 or more, or --train")
     if k > count:
         raise InputError(f"k {k}: more clusters than the {count} test images: lower k")
     if train_split and classify:
@@ -525,14 +555,13 @@ def _train_split(
     Raises:
         InputError: the split is not there, shares images with the test, or lacks labels.
     """
-    here, there = Path(_place(source)), Path(_place(test_source))
-    nested = here != there and (here.is_relative_to(there) or there.is_relative_to(here))
-    tested = _files(test_source, test_split) if nested else set()
+    same, apart = _place(source) == _place(test_source), _apart(source, test_source)
+    tested = set() if same or apart else _files(test_source, test_split)
 
     def seen(name: str) -> bool:
-        if nested:
-            return not tested.isdisjoint(_files(source, name))
-        return here == there and (name == test_split or "all" in (name, test_split))
+        if same:
+            return name == test_split or "all" in (name, test_split)
+        return not apart and not tested.isdisjoint(_files(source, name))
 
     if split is not None:
         source.require(split)
@@ -544,17 +573,29 @@ def _train_split(
                 "choose splits that have no image in common"
             )
         return split
-    if "train" in source.labelled and test_split in test_source.labelled and not seen("train"):
-        return "train"
+    usual = _usual(source, apart)
+    if usual in source.labelled and test_split in test_source.labelled and not seen(usual):
+        return usual
     if labelled:
         return None
-    for name in ("train", UNLABELLED, *source.splits):
+    for name in (usual, UNLABELLED, *source.splits):
         if name in source.splits and not seen(name):
             return name
     raise InputError(
         f"pca128 is fitted to other images than those of the test, which {source.name} has not: "
         "give --train"
     )
+
+
+def _apart(source: Source, test_source: Source) -> bool:
+    """Whether two sources lie in different places, neither in the other."""
+    here, there = Path(_place(source)), Path(_place(test_source))
+    return not (here.is_relative_to(there) or there.is_relative_to(here))
+
+
+def _usual(source: Source, apart: bool) -> str:
+    """The split to fit to where nobody asks for another; of a place apart nothing is tested."""
+    return "all" if apart and source.cut else "train"
 
 
 def _place(source: Source) -> str:

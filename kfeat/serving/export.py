@@ -104,8 +104,11 @@ def export(
 
     encoder = load_keras(file)
     name = encoder.name if name is None else name
-    if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
-        raise InputError(f"name {name!r} cannot be a folder's: give --name of letters and digits")
+    odd = not name or name.startswith((".", "~")) or not name.isprintable()
+    if odd or Path(name).name != name or len(os.fsencode(name)) > 255:
+        raise InputError(
+            f"name {name[:60]!r} cannot be a folder's: give --name of letters and digits"
+        )
     if name in BASELINES:
         raise InputError(f"name {name!r} is that of a baseline in kfeat score: give another --name")
     asked, (precision, why) = precision, resolve(precision)

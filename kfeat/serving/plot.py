@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kfeat.errors import InputError, expand
+from kfeat.errors import InputError, expand, on_one_line
 from kfeat.reporting import plots
 from kfeat.scoring.features import Features, load_features
 from kfeat.scoring.projection import PROJECTIONS, project
@@ -56,9 +56,11 @@ def plot(
     _check(what, path, map, colour)
     from kfeat.serving.evaluate import evaluate
 
-    needs = [{"map": "map", "confusion": "classes"}.get(what, "")]
-    needs.append({"class": "labels", "error": "classes"}.get(colour or "", ""))
-    result, parts = evaluate(model, test, needs=needs, **options)
+    needs = {"map": ["map"], "confusion": ["classes", "matrix"], "neighbours": ["neighbours"]}
+    wanted = needs.get(what, [])
+    if colour in ("class", "error"):
+        wanted.append("labels" if colour == "class" else "classes")
+    result, parts = evaluate(model, test, needs=wanted, **options)
     seed, data_dir = options.get("seed", 0), options.get("data_dir")
     if what in ("map", "confusion"):
         _without_images(what, result, parts, path, map, colour, seed)
@@ -185,9 +187,14 @@ def _with_images(
     needed: dict[str, list[int]] = {"test": [], "train": []}
     rows: list[tuple[str, list[tuple[str, int]]]] = []
     if what == "clusters":
-        for cluster, size, typical in cluster_sheets(test.features, clusters, every, _SHEET_IMAGES):
+        sheets = cluster_sheets(test.features, clusters, every, _SHEET_IMAGES)
+        for cluster, size, typical in sheets[: plots.ROWS]:
             rows.append((f"cluster {cluster + 1}: {size:,} images", [("test", n) for n in typical]))
-        title = f"{_title(result)}: images nearest to the centre of each cluster"
+        which = "each cluster"
+        if len(sheets) > len(rows):
+            which = f"the {len(rows)} largest of {len(sheets)} clusters"
+            log.warning("the figure has room for %s only", which)
+        title = f"{_title(result)}: images nearest to the centre of {which}"
     else:
         chosen = chosen_rows(predicted, test)
         near, bank = strip_neighbours(result, parts, every, chosen)
@@ -212,8 +219,9 @@ def _with_images(
 def _verdict(n: int, test: Features, predicted: np.ndarray | None) -> str:
     """What a test image is, and what KNN takes it for."""
     if test.labels is None or predicted is None:
-        return str(test.ids[n]) if test.ids is not None else str(n)
-    true, given = test.names([test.labels[n], predicted[n]])
+        name = on_one_line(str(test.ids[n])) if test.ids is not None else str(n)
+        return name if len(name) <= plots.LABEL else f"…{name[1 - plots.LABEL :]}"
+    true, given = (plots.short(name, 24) for name in test.names([test.labels[n], predicted[n]]))
     return f"{true}: right" if test.labels[n] == predicted[n] else f"{true}: taken for {given}"
 
 

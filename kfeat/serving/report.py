@@ -18,6 +18,7 @@ from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.features import Features
 from kfeat.scoring.neighbours import knn_predict, nearest, nearest_others
 from kfeat.scoring.projection import project, spread
+from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
 
@@ -25,6 +26,7 @@ MAP_LIMIT = 10_000
 """The most test images on a map; a page with more would not stay smooth, nor under 15 MB."""
 
 STRIPS = 6
+STRIP_IMAGES = 20
 SHEET_IMAGES = 18
 
 
@@ -194,14 +196,15 @@ def strip_neighbours(
 ) -> tuple[np.ndarray, str]:
     """The nearest images to some of the test images shown, [R, K], and the part they are of.
 
-    They are the train images that vote, as rows of their features, or else the nearest others
-    of the test images shown, as places in ``rows``.
+    They are the train images that vote, `STRIP_IMAGES` of them at most, as rows of their
+    features, or else the nearest others of the test images shown, as places in ``rows``.
     """
     x = parts["test"].features[rows]
     if result["classification"]["accuracy"] is None:
         return nearest_others(x, min(5, len(x) - 1), np.array(chosen)), "test"
     votes, search = (result["classification"][key] for key in ("k", "search"))
-    return nearest(parts["train"].features, x[chosen], votes, search=search)[0], "train"
+    shown = min(votes, STRIP_IMAGES)
+    return nearest(parts["train"].features, x[chosen], shown, search=search)[0], "train"
 
 
 def cluster_sheets(
@@ -211,11 +214,15 @@ def cluster_sheets(
 
     The images are places in ``rows``, the test images shown.
     """
+    (x,) = scaled(x)
     sheets = []
     for cluster in np.argsort(-np.bincount(clusters), kind="stable"):
         members = clusters == cluster
+        if not members.any():
+            continue
         on_page = np.flatnonzero(members[rows])
-        distances = np.linalg.norm(x[rows[on_page]] - x[members].mean(0), axis=1)
+        centre = x[members].mean(0, np.float64)
+        distances = np.linalg.norm(x[rows[on_page]] - centre, axis=1)
         typical = on_page[np.argsort(distances, kind="stable")[:count]]
         sheets.append((int(cluster), int(members.sum()), typical.tolist()))
     return sheets

@@ -5,6 +5,7 @@ import io
 import os
 import re
 
+import matplotlib
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,7 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier
 import kfeat
 from kfeat.cli import commands
 from kfeat.errors import InputError
-from kfeat.scoring.features import load_features
+from kfeat.reporting import plots, study_figures
+from kfeat.scoring.features import Features, load_features
+from kfeat.serving import plot as serving_plot
 
 OPTIONS = {"k": 4, "image_size": 16}
 
@@ -108,6 +111,33 @@ def test_a_class_may_be_called_anything(photographs, tmp_path, recwarn):
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
+def test_a_figure_is_drawn_as_kfeat_draws_it_whatever_the_users_settings(tmp_path):
+    plane, groups = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3
+    drawn = []
+    for settings in ({}, {"text.usetex": True, "font.size": 20, "axes.facecolor": "black"}):
+        with matplotlib.rc_context(settings):
+            plots.plot_map(plane, groups, ["a", "b", "c"], "title", tmp_path / "map.svg")
+            panel = {"name": "a", "plane": plane, "labels": groups, "failed": None}
+            study_figures.draw_planes([panel], None, tmp_path / "planes.png")
+        drawn.append([(tmp_path / name).read_bytes() for name in ("map.svg", "planes.png")])
+    assert drawn[0] == drawn[1]
+
+
+def test_words_beside_images_keep_what_they_are_for(tmp_path):
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    long = "black-and-gold garden spider, Argiope aurantia"
+    features = Features(np.eye(2), np.array([0, 1]), np.array(["x" * 90 + "/1.png", "b"]), {})
+    features.manifest = {"data": {"classes": [long, "barn spider"]}}
+    said = serving_plot._verdict(0, features, np.array([1, 1]))
+    assert said == "black-and-gold garden s…: taken for barn spider"
+    assert serving_plot._verdict(0, features, None).endswith("x/1.png")
+    plots.plot_rows([(said, [0] * 6)] * 4, images, "title", tmp_path / "rows.png", apart=True)
+    drawn = np.asarray(Image.open(tmp_path / "rows.png").convert("RGB"))
+    dark = (drawn < 9).all(2).any(0)
+    widths = np.diff(np.flatnonzero(np.diff(np.append(False, dark).astype(int))))[::2]
+    assert widths.max() >= 64  # images are no smaller than they are
+
+
 @pytest.mark.parametrize("what", ["clusters", "neighbours"])
 def test_rows_show_the_images_themselves(what, folder, kept, tmp_path):
     path = tmp_path / "rows.svg"
@@ -127,6 +157,8 @@ def test_rows_show_the_images_themselves(what, folder, kept, tmp_path):
         assert sum(sizes) == 40 and sizes == sorted(sizes, reverse=True) and rows == 4
     else:
         assert canvas.shape[1] == 3 * step + 15
+        kfeat.plot(what, "pixels", str(folder), path, neighbours=30, **OPTIONS)
+        assert picture(path).shape[1] == 21 * step + 15  # of those that vote, the nearest 20
 
 
 def test_what_a_figure_lacks_is_said_before_the_work(folder, tmp_path):
@@ -134,6 +166,7 @@ def test_what_a_figure_lacks_is_said_before_the_work(folder, tmp_path):
     path = tmp_path / "old.svg"
     path.write_text("old")
     for what, options, reason in (
+        ("neighbours", {"limit": 1, "k": 1}, "1 test image has no neighbours: give 2 or more"),
         ("map", {"colour": "class"}, "has no labels to test against"),
         ("confusion", {}, "has no labels to test against"),
         ("map", {"limit": 3, "k": 2}, "a map of 3 images: give 4"),

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,21 @@ def test_anybodys_saved_model(shape, dtype, tmp_path):
     np.testing.assert_allclose(embed(loaded, images), images.mean((1, 2)), rtol=1e-3)
 
 
+def test_a_digest_is_of_all_that_an_encoder_holds(trained, tmp_path):
+    expected = hashlib.sha256(trained.read_bytes()).hexdigest()
+    assert encoder.digest(trained) == expected
+    model = tmp_path / "model"
+    shutil.copytree(export(trained, home=tmp_path), model)
+    (model / "back").symlink_to(model)
+    before = encoder.digest(model)
+    (model / "variables").mkdir(exist_ok=True)
+    (model / "variables").rename(tmp_path / "elsewhere")
+    (model / "variables").symlink_to(tmp_path / "elsewhere")
+    assert encoder.digest(model) == before
+    (tmp_path / "elsewhere" / "more").write_text("weights")
+    assert encoder.digest(model) != before
+
+
 def test_a_path_is_no_name(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exported = export(trained, home=tmp_path)
@@ -118,6 +134,7 @@ def test_a_path_is_no_name(trained, tmp_path, monkeypatch):
     "spec, function, words",
     [
         (IMAGES, lambda x: {"maps": x}, r"returns \[2, 8, 8, 3\] for 2 images"),
+        (IMAGES, lambda x: {}, "returns nothing: its signature must give vectors"),
         (IMAGES, lambda x: {"a": x, "b": x}, "returns a, b: one must be called features"),
         (
             tf.TensorSpec([None], tf.string, "x"),
@@ -175,6 +192,9 @@ def test_what_cannot_be_found_or_read_is_named(trained, tmp_path):
         encoder.load(cut)
     with pytest.raises(InputError, match="cannot be a folder's"):
         export(trained, "../up", home=tmp_path)
+    for name in ("~me", "x" * 300):
+        with pytest.raises(InputError, match="cannot be a folder's: give --name of letters"):
+            export(trained, name, home=tmp_path)
     with pytest.raises(InputError, match="is no complete run and no .keras file"):
         export(tmp_path, home=tmp_path)
     shutil.rmtree(tmp_path / "half")

@@ -147,6 +147,63 @@ def test_pca128_learns_from_images_without_labels(photographs, tmp_path):
         kfeat.score("pca128", str(root / "val"), k=3)
 
 
+def test_two_folders_of_classes_are_tested_and_learnt_from_whole(folder, tmp_path):
+    options = {"k": 3, "image_size": 16}
+    card = kfeat.score("pixels", str(folder / "test"), train=str(folder / "train"), **options)
+    assert (card["test"]["split"], card["train"]["split"]) == ("all", "all")
+    assert (card["test"]["count"], card["train"]["count"]) == (40, 80)
+    card = kfeat.score("pixels", str(folder / "test"), **options)
+    assert (card["test"]["split"], card["train"]["split"]) == ("test", "train")
+    card = kfeat.score(
+        "pixels", str(folder / "test"), train=str(folder / "train"), test_split="train", **options
+    )
+    assert (card["test"]["split"], card["train"]["split"]) == ("train", "all")
+
+
+def test_a_baseline_learns_classes_from_no_other_images_than_an_encoder(photographs, tmp_path):
+    for n, image in enumerate(photographs[0]):
+        place = tmp_path / ("test" if n < 20 else "val") / "ab"[n % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{n}.png")
+    with pytest.raises(
+        InputError, match="fit it to more images"
+    ):  # it is fitted to val all the same
+        kfeat.score("pca128", str(tmp_path), k=2, image_size=8)
+    for n, image in enumerate(photographs[0]):
+        Image.fromarray(image[::-1]).save(tmp_path / "val" / "ab"[n % 2] / f"{n}-down.png")
+    cards = score_models(["pca128", "pixels"], str(tmp_path), k=2, image_size=8)
+    assert cards[0]["train"]["split"] == "val" and cards[1]["train"] is None
+    assert [card["classification"]["accuracy"] for card in cards] == [None, None]
+    card = kfeat.score("pca128", str(tmp_path), k=2, image_size=8, train_split="val")
+    assert card["classification"]["accuracy"] is not None
+
+
+def test_an_image_size_that_an_encoder_cannot_take_is_refused_before_the_work(
+    folder, tmp_path, monkeypatch
+):
+    images = keras.Input((None, None, 3))
+    halved = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(images))
+    joined = keras.layers.Concatenate()([images, halved])
+    keras.Model(images, keras.layers.GlobalAveragePooling2D()(joined)).save(tmp_path / "any.keras")
+    monkeypatch.setattr(kfeat.serving.encoder, "embed_split", lambda *args, **options: 1 / 0)
+    for engine in ("tensorflow", "auto"):
+        with pytest.raises(InputError, match=r"any.keras cannot take images of 51 pixels: give an"):
+            kfeat.score(tmp_path / "any.keras", folder, k=3, image_size=51, engine=engine)
+    exported = kfeat.export(keras_of_size(32, tmp_path), home=tmp_path)
+    with pytest.raises(InputError, match=r"1 takes images of 32 pixels only"):
+        score_models([tmp_path / "any.keras", exported], folder, k=3, image_size=64)
+    (tmp_path / "kept" / "train.npz").mkdir(parents=True)
+    with pytest.raises(InputError, match="train.npz cannot be written: it is a folder"):
+        kfeat.score(exported, folder, k=3, save_features=tmp_path / "kept")
+
+
+def keras_of_size(size, place):
+    images = keras.Input((size, size, 3))
+    path = place / "mine.keras"
+    keras.Model(images, keras.layers.GlobalAveragePooling2D()(images), name="mine").save(path)
+    return path
+
+
 def test_unreadable_images_beyond_the_limit_are_not_reported(photographs, tmp_path):
     root = tmp_path / "pictures"
     root.mkdir()
