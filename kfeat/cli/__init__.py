@@ -36,12 +36,24 @@ class Commands(click.Group):
         """Import one command."""
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"kfeat.cli.{name}").command
+        command = importlib.import_module(f"kfeat.cli.{name}").command
+        for each in (command, *getattr(command, "commands", {}).values()):
+            for param in each.params:
+                param.callback = param.callback or refuse_empty
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def refuse_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Return what an option was given; refuse an empty text, as of a shell's unset variable."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        name = max(param.opts, key=len)
+        raise click.UsageError(f"{name} is given an empty text: leave it out, or give one", ctx)
+    return value
 
 
 class QuietTensorFlow:

@@ -119,10 +119,6 @@ def command(
     """
     if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
-    for name in ("report", "save_features", "projector"):
-        if options[name] == "":
-            option = name.replace("_", "-")
-            raise click.UsageError(f"--{option} is given no name: leave it out, or say where to")
     if features:
         from kfeat.scoring.scorecard import score_features
 

@@ -245,7 +245,15 @@ BAD = {
     ),
     "report without a name": (
         ["score", "--model", "pixels", "--test", "photos", "--report", ""],
-        "--report is given no name",
+        "--report is given an empty text: leave it out, or give one",
+    ),
+    "a folder of an unset variable": (
+        ["reproduce", "all", "--output", ""],
+        "--output is given an empty text",
+    ),
+    "a sheet of an unset variable": (
+        ["data", "show", "photos", "--output", ""],
+        "--output is given an empty text",
     ),
     "split of no sheet": (["data", "show", "photos", "--split", "test"], "goes with --output"),
     "home of nobody": (["train", "cae1", "--data", "~nobody-here/x"], "no user of that name"),
