@@ -19,7 +19,9 @@ from kfeat.errors import InputError, first_line, on_one_line
 from kfeat.files import from_json, write_text
 from kfeat.models import catalog, weights
 from kfeat.scoring.intervals import mean_interval
+from kfeat.study import published
 from kfeat.study.profile import Profile
+from kfeat.training.recipe import DEFAULTS
 
 log = logging.getLogger("kfeat")
 
@@ -151,8 +153,10 @@ class Cells:
             recipe = dataclasses.replace(recipe, weights=str(start.resolve()))
             begins = start.name
         source = self.source(recipe.data)
-        depends = dataclasses.asdict(recipe) | {"weights": begins, "data": described(source)}
-        del depends["memory_limit"]  # changes nothing that is learnt
+        # Without defaults, a key that recipes come to have makes no other cells.
+        depends = {k: v for k, v in dataclasses.asdict(recipe).items() if v != DEFAULTS.get(k)}
+        depends |= {"weights": begins, "data": described(source)}
+        depends.pop("memory_limit", None)  # changes nothing that is learnt
         depends["form"] = fit.TRAININGS
 
         def run_in(precision: str) -> Path:
@@ -168,7 +172,12 @@ class Cells:
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
-        results = from_json((run / "results.json").read_text("utf-8"))
+        try:
+            results = from_json((run / "results.json").read_text("utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{run / 'results.json'} is damaged ({first_line(error)}): delete it"
+            ) from None
         if "versions" in results:
             self.versions[run.name] = results["versions"]
         self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60
@@ -205,6 +214,8 @@ class Cells:
             log.info("scoring %s (seed %d)", training, seed)
             return self._score(training, seed, run, folder)
 
+        if not all((folder / f"{part}.npz").is_file() for part in ("test", "train")):
+            (folder / "score.json").unlink(missing_ok=True)  # figures are drawn of those
         return _kept(folder / "score.json", make) | {"run": str(run), "features": str(folder)}
 
     def baseline(self, name: str) -> dict[str, Any]:
@@ -256,7 +267,7 @@ class Cells:
 
     def _score(self, training: str, seed: int, run: Path, folder: Path) -> dict[str, Any]:
         card = self._evaluate(str(run), seed, save_features=folder)
-        metrics = {name: card["clustering"][name] for name in ("pairwise_f", "bcubed_f", "nmi")}
+        metrics = {name: card["clustering"][name] for name in published.CLUSTERING}
         intervals = {name: card["intervals"]["clustering"][name] for name in metrics}
         metrics["knn_accuracy"] = card["classification"]["accuracy"]
         intervals["knn_accuracy"] = card["intervals"]["classification"]

@@ -285,10 +285,12 @@ def summary(scores: list[dict[str, Any]]) -> dict[str, Any]:
         entry["reconstruction"] = _means([score["reconstruction"] for score in scores])
     first = scores[0]["metrics"] | (scores[0]["reconstruction"] or {})
     means = entry["metrics"] | entry.get("reconstruction", {})
-    entry["intervals"] = {
-        name: list(moved(name, ends, means[name] - first[name]))
-        for name, ends in scores[0]["intervals"].items()
-    }
+    entry["intervals"] = {}
+    for name, (low, high) in scores[0]["intervals"].items():
+        if name in published.CLUSTERING:  # as far up as down, and cut off where the range ends
+            reach = max(first[name] - low, high - first[name])
+            low, high = first[name] - reach, first[name] + reach
+        entry["intervals"][name] = list(moved(name, (low, high), means[name] - first[name]))
     return entry
 
 

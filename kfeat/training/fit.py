@@ -44,7 +44,8 @@ UNDECAYED = ["gamma", "beta", "bias"]
 """Names of the variables that have no weight decay."""
 
 TRAININGS = 3
-"""To be raised when a recipe comes to teach something else, by other augmentation, say."""
+"""To be raised when a recipe comes to teach something else, by other augmentation or another
+default, say."""
 
 
 def train(

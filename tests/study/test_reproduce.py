@@ -162,6 +162,21 @@ def test_what_is_made_is_used_again_and_the_same(made, tiny):
     assert {file: file.stat().st_mtime_ns for file in output.glob("*s/*/*.json")} == times
 
 
+def test_a_score_whose_features_are_gone_is_made_again(made, tiny, tmp_path):
+    output = shutil.copytree(made[1], tmp_path / "copy")
+    (features,) = output.glob("scores/first-*/test.npz")
+    kept, score = np.load(features)["feature"], features.with_name("score.json").read_text()
+    features.unlink()
+    assert Cells(tiny, output).entry("table2", CROSSED[0], 3)[1] is None
+    np.testing.assert_array_equal(np.load(features)["feature"], kept)
+    again = json.loads(features.with_name("score.json").read_text())
+    assert again["metrics"] == json.loads(score)["metrics"]
+    (run,) = output.glob("runs/first-*/results.json")
+    run.write_text("{")
+    with pytest.raises(InputError, match=r"results.json is damaged \(.*\): delete it"):
+        Cells(tiny, output).trained("first", 3)
+
+
 def test_the_index_names_what_else_trainings_were_made_by(made, tiny, tmp_path):
     output = shutil.copytree(made[1], tmp_path / "copy")
     assert "Some were trained by" not in (output / "README.md").read_text()
@@ -494,8 +509,8 @@ def test_seeds_make_a_mean_and_a_standard_deviation():
         {
             "seed": seed,
             "metrics": dict.fromkeys(published.METRICS, 0.1 + seed / 10),
-            "intervals": {metric: [0.0, 0.95] for metric in published.METRICS}
-            | {"mse": [0.09, 0.11], "psnr": [-1, 2], "ssim": [0.4, 0.6]},
+            "intervals": {metric: [0.0, 0.25] for metric in published.METRICS}
+            | {"bcubed_f": [0.0, 0.95], "mse": [0.09, 0.11], "psnr": [-1, 2], "ssim": [0.4, 0.6]},
             "reconstruction": {"mse": 0.1, "psnr": 10.0 * seed, "ssim": 0.5},
             "minutes": 2.0,
         }
@@ -517,7 +532,9 @@ def test_seeds_make_a_mean_and_a_standard_deviation():
     best, _ = compared([row, other | {"metrics": row["metrics"] | {"nmi": 0.9}}])
     assert best["std"] | {"nmi": 0} == entry["std"] | {"nmi": 0} and best["std"]["nmi"] is None
     assert best["seeds"] == [0, 1, 2] and "| 0.9000 [" in markdown([best])
-    # About the mean, and no further than to 1.
-    assert "| 0.2000 ± 0.1000 [0.1000, 1.0000] | 0.1395 |" in shown
+    # About the mean, as far down as up though it was cut off at 0, and no further than to 1.
+    assert "| 0.2000 ± 0.1000 [0.0500, 0.3500] | 0.1395 |" in shown
+    assert entry["intervals"]["bcubed_f"] == [0, 1]
+    assert entry["intervals"]["knn_accuracy"] == pytest.approx([0.1, 0.35])
     assert "| 0.1000 [0.0900, 0.1100] |" in shown
     assert "CAEv1 is of seed 0, 1, 2 only: \\<b>" in markdown([row | {"failed": "<b>"}])
