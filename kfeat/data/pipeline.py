@@ -236,7 +236,6 @@ def training_batches(
     shift: int = 0,
     crop_area: float = 1.0,
     erase: int = 0,
-    image_size: int | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches for a range of epochs.
 
@@ -258,7 +257,6 @@ def training_batches(
         crop_area: cut each image down to a random part of at least this share of its area, and
             scale that up again; 1 for none.
         erase: paint over a random square of so many pixels a side in each image; 0 for none.
-        image_size: scale the images to so many pixels a side at last; None for as they are.
 
     Returns:
         Elements (images uint8 [B, S, S, 3], target): target is labels int64 [B], or the
@@ -281,11 +279,10 @@ def training_batches(
             rng = random(seed, AUGMENTATION, epoch, step)
             mirrored = flip & (first_mirrored[chosen] ^ bool(epoch % 2))
             images = augment(images, rng, mirrored, shift=shift, crop_area=crop_area, erase=erase)
-        images = scaled(images, image_size)
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
     positions = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
-    return _gather(positions, batch, data, batch_size, image_size)
+    return _gather(positions, batch, data, batch_size)
 
 
 def random(seed: int, *purpose: int) -> np.random.Generator:
@@ -293,40 +290,23 @@ def random(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
-def validation_batches(
-    data: Images, indices: np.ndarray, batch_size: int, image_size: int | None = None
-) -> tf.data.Dataset:
-    """Every image of ``indices`` once, in order, not augmented; elements as in training."""
+def validation_batches(data: Images, indices: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Every image of ``indices`` once, in order, as they are; elements as in training."""
     import tensorflow as tf
 
     def batch(start: np.int64) -> list[np.ndarray]:
         chosen = indices[start : start + batch_size]
-        images = scaled(data.images[chosen], image_size)
+        images = data.images[chosen]
         return [images] if data.labels is None else [images, data.labels[chosen]]
 
-    positions = tf.data.Dataset.range(0, len(indices), batch_size)
-    return _gather(positions, batch, data, None, image_size)
+    return _gather(tf.data.Dataset.range(0, len(indices), batch_size), batch, data, None)
 
 
-def scaled(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """Scale uint8 [B, S, S, 3] to a side of ``image_size``, None for S; antialiased bilinear."""
-    if image_size in (None, images.shape[1]):
-        return images
-    size = (image_size, image_size)
-    out = np.empty((len(images), *size, 3), np.uint8)
-    for n, image in enumerate(images):
-        out[n] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    return out
-
-
-def _gather(
-    positions, batch, data: Images, batch_size: int | None, image_size: int | None
-) -> tf.data.Dataset:
+def _gather(positions, batch, data: Images, batch_size: int | None) -> tf.data.Dataset:
     import tensorflow as tf
 
     types = [tf.uint8] if data.labels is None else [tf.uint8, tf.int64]
-    side = image_size or data.images.shape[1]
-    shape = (batch_size, side, side, 3)
+    shape = (batch_size, *data.images.shape[1:])
     # TensorFlow keeps what a numpy_function calls until the process ends: not the images with it.
     made = weakref.ref(batch)
 

@@ -356,13 +356,23 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         )
     classes = source.class_names if data.labels is not None else None
     graph, model = compiled(recipe, len(classes or ()), steps, pretrained)
-    monitor = "val_loss" if held_out else "loss"
-    checkpoints = Checkpoints(output, monitor, data, classes, recipe.small_epochs)
+    checkpoints = Checkpoints(output, "val_loss" if held_out else "loss", data, classes)
     checkpoints.weights = origin
     first_epoch = checkpoints.restore(model)
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
     checkpoints.started = started - checkpoints.seconds
+    batches = pipeline.training_batches(
+        data,
+        training,
+        batch_size=batch_size,
+        epochs=range(first_epoch, recipe.epochs),
+        seed=recipe.seed,
+        flip=recipe.flip,
+        shift=recipe.shift,
+        crop_area=recipe.crop_area,
+        erase=recipe.erase,
+    )
     bar = progress(
         desc=recipe.model,
         total=recipe.epochs * steps * batch_size,
@@ -371,45 +381,23 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         unit_scale=True,
         delay=0,
     )
-    stages = [
-        (recipe.small_size, range(first_epoch, recipe.small_epochs)),
-        (recipe.image_size, range(max(first_epoch, recipe.small_epochs), recipe.epochs)),
-    ]
     with bar, logging_redirect_tqdm([log]):
-        for image_size, epochs in stages:
-            if not epochs:
-                continue
-            if recipe.small_epochs:
-                log.info("epochs %d to %d: %d pixels", epochs.start + 1, epochs.stop, image_size)
-            batches = pipeline.training_batches(
-                data,
-                training,
-                batch_size=batch_size,
-                epochs=epochs,
-                seed=recipe.seed,
-                flip=recipe.flip,
-                shift=recipe.shift,
-                crop_area=recipe.crop_area,
-                erase=recipe.erase,
-                image_size=image_size,
-            )
-            judged = None
-            if held_out:
-                judged = pipeline.validation_batches(data, validation, batch_size, image_size)
-            at_size(model, image_size).fit(
-                batches,
-                steps_per_epoch=steps,
-                initial_epoch=epochs.start,
-                epochs=epochs.stop,
-                validation_data=judged,
-                shuffle=False,
-                verbose=0,
-                callbacks=[
-                    checkpoints.callback(model),
-                    progress_callback(bar, recipe.epochs, batch_size),
-                    keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
-                ],
-            )
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=recipe.epochs,
+            validation_data=pipeline.validation_batches(data, validation, batch_size)
+            if held_out
+            else None,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                checkpoints.callback(model),
+                progress_callback(bar, recipe.epochs, batch_size),
+                keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
+            ],
+        )
     best = checkpoints.load_best(model)
     with written(output / "model.keras") as unfinished:
         portable(catalog.cut(graph), dtype="float32", trainable=True).save(unfinished)
@@ -468,34 +456,13 @@ def compiled(
         model, compilation = objective.prepare(graph, class_count, recipe.label_smoothing)
     made = optimizer(recipe, steps)
     finetune.prepare(graph, recipe, pretrained, made, UNDECAYED)
-    _compile(model, made, compilation)
+    model.compile(optimizer=made, jit_compile=False, **compilation)
     model.optimizer.build(model.trainable_variables)
-    return graph, model
-
-
-def at_size(model: keras.Model, image_size: int) -> keras.Model:
-    """Make a compiled classifier take images of another size, its weights and optimiser shared."""
-    import keras
-
-    if image_size == model.input_shape[1]:
-        return model
-    uncompiled = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    images = keras.Input((image_size, image_size, 3), name="images")
-    other = keras.models.clone_model(uncompiled, images, clone_function=lambda layer: layer)
-    _compile(other, model.optimizer, {"loss": model.loss, "metrics": ["accuracy"]})
-    return other
-
-
-def _compile(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, compilation: dict[str, Any]
-) -> None:
-    import tensorflow as tf
-
-    model.compile(optimizer=optimizer, jit_compile=False, **compilation)
     if "metrics" in compilation:
         # Metrics that make their variables in the first step let TensorFlow trace it twice.
-        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, model.output_shape[1]]))
+        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, class_count]))
         model.reset_metrics()
+    return graph, model
 
 
 @contextlib.contextmanager
@@ -582,8 +549,6 @@ class Checkpoints:
     ``data`` are the images of the run, and ``classes`` what they are called, None where it learns
     without labels: a run goes on with the same ones only.
 
-    ``monitor`` is the quantity that tells the best epoch, one after the first ``small_epochs``.
-
     ``weights`` says where the initial weights came from; ``history`` holds the figures of each
     epoch; ``started`` is when the run began on the clock of `time.perf_counter`, the ``seconds``
     of earlier processes counted in.
@@ -594,19 +559,13 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        output: Path,
-        monitor: str,
-        data: pipeline.Images,
-        classes: Sequence[str] | None,
-        small_epochs: int = 0,
+        self, output: Path, monitor: str, data: pipeline.Images, classes: Sequence[str] | None
     ) -> None:
         from kfeat.serving.export import software
 
         self.folder = output / "checkpoints"
         self.csv = output / "history.csv"
         self.monitor = monitor
-        self.small_epochs = small_epochs
         self.data = {
             "images": len(data),
             "classes": list(classes) if classes else None,
@@ -698,12 +657,8 @@ class Checkpoints:
             writer.writerows(self.history)
 
     def best(self) -> dict[str, float]:
-        """The epoch at which the monitored quantity was lowest, the first of equals.
-
-        Before there is one at the full size, the best of those before.
-        """
-        epochs = self.history[self.small_epochs :] or self.history
-        return min(epochs, key=lambda epoch: epoch[self.monitor])
+        """The epoch at which the monitored quantity was lowest, the first of equals."""
+        return min(self.history, key=lambda epoch: epoch[self.monitor])
 
     def load_best(self, model: keras.Model) -> dict[str, float]:
         """Load the best epoch into ``model``; return its figures."""

@@ -32,9 +32,6 @@ class Recipe:
         limit: learn from at most so many images; 0 for all.
         validation: fraction of the images held out, by which the best epoch is chosen.
         epochs: passes over the images.
-        small_share: share of the epochs, the first ones, that see the images at ``small_size``
-            (progressive resizing), rounded down to whole epochs; 0 for none; ResNets only.
-        small_size: side of the images in pixels in those epochs, after all augmentation.
         batch_size: images a step.
         seed: decides initial weights, held-out images, order and augmentation.
         flip: mirror each image in every second epoch, half of them in the first.
@@ -75,8 +72,6 @@ class Recipe:
     resize: str = "crop"
     limit: int = 0
     validation: float = 0.05
-    small_share: float = 0.0
-    small_size: int = 0
     seed: int = 0
     flip: bool = False
     shift: int = 0
@@ -93,11 +88,6 @@ class Recipe:
     backbone_multiplier: float = 1.0
     precision: str = "auto"
     memory_limit: float = 4.0
-
-    @property
-    def small_epochs(self) -> int:
-        """How many epochs, the first ones, see the images at ``small_size``."""
-        return int(self.small_share * self.epochs + 1e-9)  # 0.7 of 10 is 7
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -124,8 +114,6 @@ _BOUNDS = {
     "limit": (0, math.inf),
     "validation": (0, 0.9),
     "epochs": (1, 999_999),
-    "small_share": (0, 0.99),
-    "small_size": (0, catalog.LARGEST),
     "batch_size": (1, math.inf),
     "seed": (0, 2**32 - 1),
     "shift": (0, 4095),
@@ -282,24 +270,6 @@ def check(recipe: Recipe) -> None:
         raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
     if recipe.erase >= recipe.image_size:
         raise InputError(f"erase must be less than image_size, {recipe.image_size} pixels")
-    if recipe.small_share:
-        if not encoder.supervised:
-            raise InputError(
-                f"small_share does not apply to {model}, whose weights fit images of one size"
-            )
-        if not recipe.small_size < recipe.image_size:
-            raise InputError(
-                f"small_size must be less than image_size, {recipe.image_size} pixels, not "
-                f"{recipe.small_size}: lower it, or take small_share=0"
-            )
-        try:
-            catalog.check_image_size(model, recipe.small_size)
-        except InputError as error:
-            raise InputError(f"small_size: {error}") from None
-    elif recipe.small_size:
-        raise InputError(
-            "small_size is for a share of the epochs: give it as small_share, or leave both out"
-        )
     if recipe.weight_decay and recipe.optimizer == "adam":
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"

@@ -175,34 +175,6 @@ def test_an_image_is_mirrored_in_every_second_epoch():
     np.testing.assert_array_equal(mirrored[2], mirrored[0])
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_images_are_scaled_after_all_augmentation(labelled, photographs):
-    import tensorflow as tf
-
-    images = photographs[0][:12]
-    everything = np.arange(len(images))
-    data = pipeline.Images(images, everything if labelled else None, {})
-    options = {"batch_size": 4, "epochs": range(2), "seed": 3, "flip": True, "shift": 5}
-    pairs = [
-        (
-            pipeline.training_batches(data, everything, **options),
-            pipeline.training_batches(data, everything, **options, image_size=40),
-        ),
-        (
-            pipeline.validation_batches(data, everything, 4),
-            pipeline.validation_batches(data, everything, 4, 40),
-        ),
-    ]
-    for large, small in pairs:
-        assert small.element_spec[0].shape[1:] == (40, 40, 3)
-        for (x, y), (small_x, small_y) in zip(
-            large.as_numpy_iterator(), small.as_numpy_iterator(), strict=True
-        ):
-            expected = tf.image.resize(x, (40, 40), antialias=True).numpy()
-            assert np.abs(expected - small_x).max() < 1.5  # Pillow rounds in between
-            np.testing.assert_array_equal(small_y, y if labelled else small_x)
-
-
 def test_validation_gives_every_image_once_in_order():
     data = data_of(10, True)
     made = pipeline.validation_batches(data, np.array([9, 1, 4, 7, 0]), 2)

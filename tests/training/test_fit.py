@@ -21,8 +21,8 @@ from kfeat import compose, train
 from kfeat.data import pipeline
 from kfeat.errors import InputError
 from kfeat.serving import encoder, export
-from kfeat.training import fit, reconstruction
 from kfeat.training import recipe as recipes
+from kfeat.training import reconstruction
 from kfeat.training.fit import default_output
 
 KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
@@ -166,47 +166,6 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_pa
     subprocess.run([*command, str(whole)], env=environment, check=True, capture_output=True)
     assert_same_weights(run / "model.keras", whole / "model.keras")
     assert (run / "history.csv").read_text() == (whole / "history.csv").read_text()
-
-
-def test_the_first_epochs_see_small_images_interrupted_or_not(folder, tmp_path, monkeypatch):
-    sides = []
-    gather = pipeline._gather
-
-    def noted(positions, batch, data, batch_size, image_size):
-        batches = gather(positions, batch, data, batch_size, image_size)
-        sides.append((batches.element_spec[0].shape[1], batch_size is not None))
-        return batches
-
-    monkeypatch.setattr(pipeline, "_gather", noted)
-    wanted = recipe(
-        "resnet18", folder, image_size=48, epochs=4, small_share=0.5, small_size=32, shift=3
-    )
-    whole = tmp_path / "whole"
-    results = train(wanted, whole, home=tmp_path)
-    assert sides == [(32, True), (32, False), (48, True), (48, False)]
-    assert results["best"]["epoch"] > 2  # whatever the loss of the small images is
-    assert export.load_keras(whole / "model.keras").input_shape == (None, 48, 48, 3)
-    with open(whole / "history.csv") as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert len(losses) == 4 and losses[-1] < losses[0]
-
-    class Interrupted(Exception):
-        pass
-
-    save = fit.Checkpoints.save
-
-    def interrupted(checkpoints, model, epoch, logs):
-        save(checkpoints, model, epoch, logs)
-        if epoch in (0, 2):  # of each size the first one
-            raise Interrupted
-
-    monkeypatch.setattr(fit.Checkpoints, "save", interrupted)
-    for resume in (False, True):
-        with pytest.raises(Interrupted):
-            train(wanted, tmp_path / "run", resume=resume, home=tmp_path)
-    train(wanted, tmp_path / "run", resume=True, home=tmp_path)
-    assert_same_weights(tmp_path / "run" / "model.keras", whole / "model.keras")
-    assert (tmp_path / "run" / "history.csv").read_text() == (whole / "history.csv").read_text()
 
 
 def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path):

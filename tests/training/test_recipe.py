@@ -81,20 +81,6 @@ def test_squares_are_erased_only_where_labels_are_learnt():
         recipes.compose("resnet18", image_size=64, erase=64)
 
 
-def test_a_share_of_the_epochs_sees_small_images_where_the_weights_fit_these():
-    small = {"image_size": 96, "small_size": 64, "small_share": 0.7}
-    for epochs, expected in ((1, 0), (2, 1), (10, 7), (30, 21)):
-        assert recipes.compose("resnet18", epochs=epochs, **small).small_epochs == expected
-    with pytest.raises(InputError, match="small_share does not apply to cae1, whose weights fit"):
-        recipes.compose("cae1", **small)
-    with pytest.raises(InputError, match="small_size must be less than image_size, 64 pixels, not"):
-        recipes.compose("resnet18", **small | {"image_size": 64})
-    with pytest.raises(InputError, match="small_size: resnet18 cannot take images of 16 pixels"):
-        recipes.compose("resnet18", **small | {"small_size": 16})
-    with pytest.raises(InputError, match="small_size is for a share of the epochs"):
-        recipes.compose("resnet18", image_size=96, small_size=64)
-
-
 def test_settings_are_toml_or_text():
     parsed = recipes.parse_settings(["learning_rate=1", "flip=true", "data=~/pictures"])
     assert parsed == {"learning_rate": 1.0, "flip": True, "data": "~/pictures"}
