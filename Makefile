@@ -9,6 +9,10 @@ BIN := .venv/bin
 # A changed recipe is another run.
 DEMO := runs/demo/$(firstword $(shell cksum < recipes/cae1-demo.toml))
 
+# Where Python is told to keep nothing that it has compiled, as in many containers, every command
+# would compile TensorFlow anew, for 20 seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint clean
 
 demo: .venv/demo-installed
