@@ -18,6 +18,49 @@ WITHOUT_TENSORFLOW = """if True:
 """
 
 
+FORKS = """if True:
+    import json, os, sys
+    import matplotlib.figure, sklearn.decomposition, sklearn.linear_model  # once, for all
+    sys.modules["tensorflow"] = None
+    from kfeat.cli import main
+    for line in sys.stdin:
+        arguments, home = json.loads(line)
+        child = os.fork()
+        if not child:
+            for number, name in ((1, ".stdout"), (2, ".stderr")):
+                os.dup2(os.open(f"{home}/{name}", os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+            os.chdir(home)
+            os.environ["KFEAT_HOME"] = home
+            sys.argv = ["kfeat", *arguments]
+            try:
+                main()
+            except SystemExit as end:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code or 0)  # without clearing away what it did not make
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def forked():
+    """As `run`, without TensorFlow: each call a process, forked from one that has done imports."""
+    command = [sys.executable, "-c", FORKS]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def call(*arguments, home):
+            server.stdin.write(json.dumps([[*map(str, arguments)], str(home)]) + "\n")
+            server.stdin.flush()
+            code = int(server.stdout.readline())
+            texts = [(home / name).read_text("utf-8") for name in (".stdout", ".stderr")]
+            return subprocess.CompletedProcess(arguments, code, *texts)
+
+        yield call
+        server.stdin.close()
+
+
 def run(*arguments, home, code=None):
     command = [sys.executable, "-c", code] if code else KFEAT
     return subprocess.run(
@@ -282,7 +325,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path):
+def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path, forked):
     arguments, words = BAD[case]
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FOLDER").symlink_to(folder)
@@ -305,18 +348,17 @@ def test_bad_input_gets_one_line_and_no_tensorflow(case, folder, tmp_path):
     features_file(tmp_path / "PICKLE.npz", np.array([{}, 1], object), np.arange(2))
     points[3, 1] = np.nan
     features_file(tmp_path / "NAN.npz", points, np.arange(20))
-    done = run(*arguments, home=tmp_path, code=WITHOUT_TENSORFLOW)
-    assert_one_line(done, words, code=2)
+    assert_one_line(forked(*arguments, home=tmp_path), words, code=2)
 
 
-def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path):
-    done = run("score", "--model", "pixels", "--test", folder, "--k", 1000, home=tmp_path)
+def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path, forked):
+    done = forked("score", "--model", "pixels", "--test", folder, "--k", 1000, home=tmp_path)
     assert_one_line(done, "k 1000: more clusters than the 40 test images", code=2)
     options = ["--test", folder, "--train-split", "test"]
-    done = run("score", "--model", "pixels", *options, home=tmp_path)
+    done = forked("score", "--model", "pixels", *options, home=tmp_path)
     assert_one_line(done, "holds images of the test split test", code=2)
     unlabelled = folder / "test" / "coffee"
-    done = run("score", "--model", "pixels", "--test", unlabelled, "--k", 1000, home=tmp_path)
+    done = forked("score", "--model", "pixels", "--test", unlabelled, "--k", 1000, home=tmp_path)
     assert_one_line(done, "k 1000: more clusters than the", code=2)
 
 
