@@ -104,9 +104,12 @@ def clustering_intervals(
         if len(of) != count:
             raise InputError(f"{name}: {len(of)} for {count} samples: give one a sample")
     (features,) = scaled(features)
+    if dim > count:  # turned into the space that they span, where all distances are the same
+        features = np.linalg.qr((features - features.mean(0, np.float64)).T, mode="r").T
     centres = np.stack([features[clusters == c].mean(0, np.float64) for c in np.unique(clusters)])
     k = len(centres)
-    drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // (dim * k))))
+    values_of_all = min(dim, count) * k
+    drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // values_of_all)))
     rng = np.random.default_rng(seed)
     values: dict[str, list[float]] = {name: [] for name in figures}
     with progress(total=replicates, unit="replicate", desc="intervals of clusters") as bar:

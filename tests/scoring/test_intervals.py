@@ -75,6 +75,18 @@ def test_intervals_hold_the_figure_and_stay_in_the_range_of_the_metric(count):
             assert (-0.5 if name == "ari" else 0) <= low <= figures[name] <= high <= 1, name
 
 
+def test_features_of_more_dimensions_than_samples_have_the_same_intervals():
+    features, labels = samples(80, 3, seed=6)
+    clusters, figures = kmeans(features, 10, 0), {"nmi": 0.3, "ari": 0.2}
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(300, features.shape[1])))[0]
+    found = [
+        clustering_intervals(x, labels, clusters, figures, replicates=20)
+        for x in (features, features @ turned.T + 5)
+    ]
+    for name in figures:
+        assert found[0][name] == pytest.approx(found[1][name], abs=1e-9)
+
+
 def test_features_of_any_size_have_the_same_intervals():
     random = np.random.default_rng(5)
     labels = np.repeat([0, 1, 2], 20)
