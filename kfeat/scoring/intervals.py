@@ -105,7 +105,8 @@ def clustering_intervals(
             raise InputError(f"{name}: {len(of)} for {count} samples: give one a sample")
     (features,) = scaled(features)
     if dim > count:  # turned into the space that they span, where all distances are the same
-        features = np.linalg.qr((features - features.mean(0, np.float64)).T, mode="r").T
+        centred = features - features.mean(0, np.float64)
+        features = np.asarray(np.linalg.qr(centred.T, mode="r")).T
     centres = np.stack([features[clusters == c].mean(0, np.float64) for c in np.unique(clusters)])
     k = len(centres)
     values_of_all = min(dim, count) * k
