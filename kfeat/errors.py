@@ -69,11 +69,11 @@ def expand(path: str | os.PathLike[str]) -> Path:
             folder that may not be entered, or one on the way to it is.
     """
     text = os.fspath(path)
-    if text.startswith("~") and os.path.expanduser(text) == text:
+    expanded = Path(at_home := os.path.expanduser(text))
+    if text.startswith("~") and at_home == text:
         raise InputError(
             f"{path}: there is no user of that name: for a folder called so write ./{path}"
         )
-    expanded = Path(os.path.expanduser(text))
     if expanded.parts and expanded.parts[0].startswith("~"):  # that were ./~, which a Path drops
         expanded = Path.cwd() / expanded
     try:

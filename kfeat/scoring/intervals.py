@@ -107,10 +107,10 @@ def clustering_intervals(
     if dim > count:  # turned into the space that they span, where all distances are the same
         centred = features - features.mean(0, np.float64)
         features = np.asarray(np.linalg.qr(centred.T, mode="r")).T
+        dim = count
     centres = np.stack([features[clusters == c].mean(0, np.float64) for c in np.unique(clusters)])
     k = len(centres)
-    values_of_all = min(dim, count) * k
-    drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // values_of_all)))
+    drawn = min(count, max(5 * k, 1000, min(LARGEST_DRAW, DRAWN_VALUES // (dim * k))))
     rng = np.random.default_rng(seed)
     values: dict[str, list[float]] = {name: [] for name in figures}
     with progress(total=replicates, unit="replicate", desc="intervals of clusters") as bar:

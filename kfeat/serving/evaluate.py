@@ -330,11 +330,10 @@ def evaluate(
     loaded = encoder.load(path, engine, precision) if path else encoder.pixels(engine, precision)
     if loaded.image_size and image_size not in (None, loaded.image_size):
         raise InputError(f"{model} takes images of {loaded.image_size} pixels only")
-    any_size = path and loaded.image_size is None
     image_size = loaded.image_size or image_size or _common_size(test_source)
     if image_size is None and path:
         raise InputError(f"{model} takes images of any size: give --image-size")
-    if image_size and any_size:
+    if image_size and path and loaded.image_size is None:
         encoder.check_size(loaded, image_size)
     if image_size is None:
         image_size = BASELINE_IMAGE_SIZE

@@ -172,12 +172,7 @@ class Cells:
         if not (run / "results.json").exists():
             log.info("training %s (seed %d) in %s", training, seed, run)
             fit.train(recipe, run, resume=True, data_dir=self.data_dir, home=self.folder)
-        try:
-            results = from_json((run / "results.json").read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(
-                f"{run / 'results.json'} is damaged ({first_line(error)}): delete it"
-            ) from None
+        results = fit.read_results(run)
         if "versions" in results:
             self.versions[run.name] = results["versions"]
         self.minutes[run.name] = self.minutes_in_all[run.name] = results["seconds"] / 60

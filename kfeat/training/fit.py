@@ -260,10 +260,19 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
             log.info("%s: nothing to resume, starting anew", output)
         write_text(toml, recipes.to_toml(recipe))
         return None
-    results = output / "results.json"
-    if not results.exists():
+    if not (output / "results.json").exists():
         check_writable(output / "train.log")
         return None
+    return read_results(output)
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What `train` returned of a complete run.
+
+    Raises:
+        InputError: its ``results.json`` is damaged.
+    """
+    results = run / "results.json"
     try:
         return from_json(results.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -325,10 +325,10 @@ def test_splits_one_folder_deeper_are_refused(inner, tmp_path):
 
 
 def test_images_of_other_formats_are_counted_and_named(rgb, tmp_path, caplog):
-    for n, name in enumerate(("a/1.jpg", "a/2.JFIF", "a/3.jpe", "b/4.png")):
-        write(tmp_path / name, rgb) if n in (0, 3) else None
-        if n in (1, 2):
-            Image.fromarray(rgb).save(tmp_path / name, "JPEG")
+    for name in ("a/1.jpg", "b/4.png"):
+        write(tmp_path / name, rgb)
+    for name in ("a/2.JFIF", "a/3.jpe"):
+        Image.fromarray(rgb).save(tmp_path / name, "JPEG")
     for name in ("a/5.tif", "a/6.TIFF", "c/7.heic", "c/deeper/8.tif"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

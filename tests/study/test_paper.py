@@ -21,8 +21,8 @@ from tests.data.test_binaries import as_archive, as_folder, files_of
 SMALL = {"epochs": 1, "image_size": 32, "batch_size": 8}
 """What is smaller than in the paper profile; all else is as it stands."""
 
-LEFT_OUT = ("ResNet34", "ResNet34 crossed", "ResNet50 crossed")
-"""Trained as ResNet18 and ResNet50 are, and ResNet18 crossed."""
+LEFT_OUT = ("ResNet34 crossed", "ResNet50 crossed")
+"""Trained as ResNet18 crossed is, and by recipes that are tried on STL-10."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_paper_profile_makes_all_of_the_study(data_dir, hub, tmp_path):
     rows = {row["name"]: row for table in results["tables"].values() for row in table}
     assert {name for name, row in rows.items() if row["metrics"]} == rows.keys() - {*LEFT_OUT}
     assert all(rows[name]["reconstruction"] for name in published.UNSUPERVISED)
-    assert {name for f in results["findings"][:2] for name in f["missing"]} <= {*LEFT_OUT}
+    assert [finding["missing"] for finding in results["findings"][:2]] == [[], []]
     assert results["report"] == "report.html"
     for training in set(small.tables["table1"].values()):
         (run,) = (tmp_path / "out" / "runs").glob(f"{training}-seed0-*")

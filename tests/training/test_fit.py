@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+import zipfile
 from pathlib import Path
 
 import keras
@@ -73,7 +74,9 @@ def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(
     assert results["saved_model"] == str(tmp_path / "saved_models" / model / "1")
     assert {w.dtype.name for w in weights(run / "model.keras")} == {"float32"}
 
-    if precision == "bfloat16":  # of kfeat's own layers and policy, nothing is left
+    with zipfile.ZipFile(run / "model.keras") as kept:  # nothing of kfeat's own is left
+        assert b"kfeat" not in kept.read("config.json")
+    if precision == "bfloat16":
         code = "import sys, keras; print(keras.saving.load_model(sys.argv[1]).output.shape)"
         alone = [sys.executable, "-c", code, run / "model.keras"]
         loaded = subprocess.run(alone, capture_output=True, text=True, check=True)
