@@ -6,7 +6,9 @@
 
 kfeat's sides load what `kfeat export` wrote, as `kfeat score` does, and run it on decoded images,
 uint8 [N, S, S, 3], batch by batch, until the vectors lie in memory: `kfeat` with TensorFlow (an
-export in the precision), `kfeat openvino` with OpenVINO. PyTorch's side is the same network under
+export in the precision), `kfeat openvino` with OpenVINO. Weights are random, and batch-norm
+statistics too: fresh ones fold to biases of zero, which TensorFlow drops, so that each ReLU is a
+pass of its own, as in no encoder that has learnt. PyTorch's side is the same network under
 `inference_mode` and autocast, channels last; `openvino` is that network converted and run
 asynchronously, as its own guide says; both take floats that lie ready. `keras` is
 `keras.applications.ResNet50` with a dense layer of 128, `mixed_bfloat16` in bfloat16, through
@@ -104,9 +106,18 @@ def keras(arch: str, precision: str, size: int, batch: int, steps: int, **_) -> 
 
 def exported(arch: str, size: int, folder: Path) -> dict[str, str]:
     """Export an encoder with random weights; by precision, the SavedModel."""
+    import keras
+    import numpy as np
+
     from kfeat import build, export
 
-    build(arch, size).save(folder / f"{arch}.keras")
+    encoder = build(arch, size)
+    rng = np.random.default_rng(0)
+    for layer in encoder.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            for weight in (layer.beta, layer.moving_mean):
+                weight.assign(rng.normal(0, 0.1, weight.shape))
+    encoder.save(folder / f"{arch}.keras")
     return {
         precision: str(export(folder / f"{arch}.keras", arch, precision=precision, home=folder))
         for precision in PRECISIONS

@@ -133,11 +133,15 @@ class Conv2D(keras.layers.Conv2D):
     """
 
     SMALLEST: ClassVar = {
-        "bfloat16": 2**14,
+        "bfloat16": 2**13 if processor.is_narrow() else 2**14,
         "float32": 2**12 if processor.is_narrow() else 2**15,
     }
     """By type, from how many weights on, at each position of a kernel larger than 1x1, the
     products are faster."""
+
+    PER_OUTPUT: ClassVar = {"bfloat16": (512, 32)} if processor.is_narrow() else {}
+    """By type, how many of these weights it takes for each pixel of a map that comes out; for a
+    kernel that moves by one pixel, and for one with strides. On large maps, copies cost more."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Convolve ``inputs``, for a gradient to be asked for if ``training``."""
@@ -150,15 +154,20 @@ class Conv2D(keras.layers.Conv2D):
         return self.activation(outputs)
 
     def _multiplies(self, inputs: tf.Tensor) -> bool:
-        if self.kernel_size != (1, 1):
-            weights = inputs.shape[3] * self.filters
-            if weights < self.SMALLEST.get(inputs.dtype.name, float("inf")):
-                return False
-        return (
+        if not (
             self.data_format == "channels_last"
             and self.padding in ("valid", "same")
             and self.dilation_rate == (1, 1)
             and self.groups == 1
             and None not in inputs.shape[1:]
             and not tf.config.list_physical_devices("GPU")
-        )
+        ):
+            return False
+        if self.kernel_size == (1, 1):
+            return True
+        dtype = inputs.dtype.name
+        weights = inputs.shape[3] * self.filters
+        _, height, width, _ = self.compute_output_shape(inputs.shape)
+        dense, strided = self.PER_OUTPUT.get(dtype, (0, 0))
+        per_output = dense if self.strides == (1, 1) else strided
+        return weights >= max(self.SMALLEST.get(dtype, float("inf")), per_output * height * width)
