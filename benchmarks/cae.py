@@ -12,12 +12,11 @@ median images per second of each, and the median ratios of rounds that alternate
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 
-from rounds import compare, report, serve
-from train import PRECISIONS, kfeat
+from rounds import arguments, compare, report, serve
+from train import kfeat
 
 ARCHS = ("cae1", "unet")
 
@@ -61,18 +60,7 @@ def stock(arch: str, precision: str, size: int, batch: int, steps: int) -> Calla
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arch", choices=ARCHS, nargs="*", default=ARCHS)
-    parser.add_argument("--precision", choices=PRECISIONS, nargs="*", default=PRECISIONS)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=12, help="of a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", action="store_true", help="one JSON line a case")
-    parser.add_argument("--rival", help=argparse.SUPPRESS)
-    a = parser.parse_args()
+    a = arguments(__doc__, ARCHS, steps=12).parse_args()
     if a.rival:
         case = json.loads(a.rival)
         serve({"kfeat": kfeat, "keras": stock, "torch": torch}[case.pop("side")](**case))

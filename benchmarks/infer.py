@@ -26,10 +26,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rounds import compare, ratio, serve
+from rounds import PRECISIONS, arguments, compare, ratio, serve
 
 ARCHS = ("resnet18", "resnet34", "resnet50")
-PRECISIONS = ("float32", "bfloat16")
 
 
 def kfeat(path: str, engine: str, size: int, batch: int, steps: int, **_) -> Callable[[], int]:
@@ -125,18 +124,7 @@ def exported(arch: str, size: int, folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arch", choices=ARCHS, nargs="*", default=ARCHS)
-    parser.add_argument("--precision", choices=PRECISIONS, nargs="*", default=PRECISIONS)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=16, help="of a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", action="store_true", help="one JSON line a case")
-    parser.add_argument("--rival", help=argparse.SUPPRESS)
-    a = parser.parse_args()
+    a = arguments(__doc__, ARCHS, steps=16).parse_args()
     if a.rival:
         case = json.loads(a.rival)
         sides = {"kfeat": kfeat, "torch": torch, "openvino": openvino, "keras": keras}

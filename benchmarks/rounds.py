@@ -9,6 +9,7 @@ rates within a round.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -21,6 +22,33 @@ from typing import NoReturn
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ENVIRONMENT = dict(os.environ)
 """What rivals start with: without what kfeat sets for itself, if it is imported here later."""
+
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def arguments(
+    description: str | None, archs: Collection[str], steps: int
+) -> argparse.ArgumentParser:
+    """The options of a benchmark of networks; see `compare` for ``--rival``.
+
+    Args:
+        description: what ``--help`` says first.
+        archs: names of the networks.
+        steps: batches a round, unless the caller asks for another number.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arch", choices=archs, nargs="*", default=archs)
+    parser.add_argument("--precision", choices=PRECISIONS, nargs="*", default=PRECISIONS)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=steps, help="of a round")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", action="store_true", help="one JSON line a case")
+    parser.add_argument("--rival", help=argparse.SUPPRESS)
+    return parser
 
 
 def serve(run: Callable[[], int]) -> None:

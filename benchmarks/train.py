@@ -17,14 +17,12 @@ per second of each, and the median ratio of rounds that alternate.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 
-from rounds import compare, report, serve
+from rounds import arguments, compare, report, serve
 
 ARCHS = ("resnet18", "resnet34", "resnet50")
-PRECISIONS = ("float32", "bfloat16")
 
 
 def kfeat(arch: str, precision: str, size: int, batch: int, steps: int, **changes) -> Callable:
@@ -86,19 +84,9 @@ def torch(arch: str, precision: str, size: int, batch: int, steps: int) -> Calla
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arch", choices=ARCHS, nargs="*", default=ARCHS)
-    parser.add_argument("--precision", choices=PRECISIONS, nargs="*", default=PRECISIONS)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=8, help="of a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = arguments(__doc__, ARCHS, steps=8)
     parser.add_argument("--optimizer", choices=("sgd", "muon"), default="sgd")
     parser.add_argument("--peer", choices=("torch", "sgd"), default="torch")
-    parser.add_argument("--json", action="store_true", help="one JSON line a case")
-    parser.add_argument("--rival", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.rival:
         case = json.loads(a.rival)

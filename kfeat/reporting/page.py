@@ -15,27 +15,10 @@ import numpy as np
 from PIL import Image
 
 from kfeat.files import check_writable, write_text
+from kfeat.reporting.table import CLUSTERING, MORE
 from kfeat.study import published
 
-COLUMNS = {
-    "pairwise F": "pairwise_f",
-    "BCubed F": "bcubed_f",
-    "NMI": "nmi",
-    "ARI": "ari",
-    "clustering accuracy": "accuracy",
-    "KNN accuracy": "knn_accuracy",
-}
-
-MORE = {
-    "KNN cosine": "knn_cosine_accuracy",
-    "linear probe": "linear_probe_accuracy",
-    "mAP": "mean_average_precision",
-    "alignment": "alignment",
-    "uniformity": "uniformity",
-    "effective rank": "effective_rank",
-    "silhouette of classes": "silhouette_classes",
-    "of clusters": "silhouette_clusters",
-}
+COLUMNS = CLUSTERING | {"KNN accuracy": "knn_accuracy"}
 
 MATRIX_CLASSES = 40
 """Up to so many classes a confusion matrix stands on the page."""

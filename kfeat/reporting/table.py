@@ -7,6 +7,26 @@ from typing import Any
 
 from kfeat.errors import on_one_line
 
+CLUSTERING = {
+    "pairwise F": "pairwise_f",
+    "BCubed F": "bcubed_f",
+    "NMI": "nmi",
+    "ARI": "ari",
+    "clustering accuracy": "accuracy",
+}
+"""What a column is called, and the metric in it."""
+
+MORE = {
+    "KNN cosine": "knn_cosine_accuracy",
+    "linear probe": "linear_probe_accuracy",
+    "mAP": "mean_average_precision",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+    "effective rank": "effective_rank",
+    "silhouette of classes": "silhouette_classes",
+    "of clusters": "silhouette_clusters",
+}
+
 
 def format_table(results: list[dict[str, Any]]) -> str:
     """Lay out results of `kfeat.score` as plain text, one row a model.
@@ -20,14 +40,7 @@ def format_table(results: list[dict[str, Any]]) -> str:
         ± and the standard deviation after repeats; what is not known is ``-``. Results with
         ``"more"`` add a second table, and for each model a list of the most confused classes.
     """
-    shown = {
-        "pairwise F": "pairwise_f",
-        "BCubed F": "bcubed_f",
-        "NMI": "nmi",
-        "ARI": "ari",
-        "clustering accuracy": "accuracy",
-    }
-    rows = [("model", "test", "N", "dim", *shown, "KNN accuracy")]
+    rows = [("model", "test", "N", "dim", *CLUSTERING, "KNN accuracy")]
     for result in results:
         clustering, features = result["clustering"], result["features"]
         test = result.get("test") or {}
@@ -38,7 +51,10 @@ def format_table(results: list[dict[str, Any]]) -> str:
                 " ".join(str(test[key]) for key in ("data", "split") if test.get(key)) or "-",
                 str(features["count"]),
                 str(features["dim"]),
-                *(_decimals(clustering[name], deviations.get(name)) for name in shown.values()),
+                *(
+                    _decimals(clustering[name], deviations.get(name))
+                    for name in CLUSTERING.values()
+                ),
                 _decimals(result["classification"]["accuracy"]),
             )
         )
@@ -51,21 +67,10 @@ def format_table(results: list[dict[str, Any]]) -> str:
 
 
 def _more_rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    shown = {
-        "KNN cosine": "knn_cosine_accuracy",
-        "linear probe": "linear_probe_accuracy",
-        "mAP": "mean_average_precision",
-        "alignment": "alignment",
-        "uniformity": "uniformity",
-        "effective rank": "effective_rank",
-        "silhouette of classes": "silhouette_classes",
-        "of clusters": "silhouette_clusters",
-        "leaks": "",
-    }
-    rows = [("model", *shown)]
+    rows = [("model", *MORE, "leaks")]
     for result in results:
         more, leaks = result.get("more") or {}, result.get("leaks")
-        values = [_decimals(more.get(name)) for name in shown.values() if name]
+        values = [_decimals(more.get(name)) for name in MORE.values()]
         count = str(leaks["count"]) if leaks else "-"
         rows.append((result.get("model") or "-", *values, count))
     return rows
