@@ -20,9 +20,9 @@ from pathlib import Path
 
 from scipy import stats
 
+from kfeat.reporting.published import METRICS
 from kfeat.study import profile
 from kfeat.study.cells import Cells
-from kfeat.study.published import METRICS
 
 ARCHS = ["cae3", "resnet18"]
 PRECISIONS = ["float32", "bfloat16"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
+from kfeat.models.catalog import FEATURE_SIZE
 from kfeat.models.layers import BatchNormalization, Conv2D, Rescaling
 
 MEAN = (0.485, 0.456, 0.406)
@@ -20,40 +21,38 @@ STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 """Of ImageNet's training images in [0, 1], as torchvision's weights expect them."""
 
 
-def resnet18(image_size: int, feature_size: int = 128, name: str = "resnet18") -> keras.Model:
+def resnet18(image_size: int, name: str = "resnet18") -> keras.Model:
     """Build a ResNet18 encoder with random weights.
 
     Args:
         image_size: side S of the square images in pixels, 32 or more. 224 is ImageNet's.
-        feature_size: length D of the feature vector.
         name: name of the model.
 
     Returns:
-        A functional model: float32 [N, S, S, 3] in [0, 255] -> float32 [N, D]. Its one
+        A functional model: float32 [N, S, S, 3] in [0, 255] -> float32 [N, 128]. Its one
         `GlobalAveragePooling2D` layer gives the 512 pooled features; a linear dense layer,
         ``features``, reads the vector off them.
     """
-    return _resnet(image_size, _basic_block, (2, 2, 2, 2), feature_size, name)
+    return _resnet(image_size, _basic_block, (2, 2, 2, 2), name)
 
 
-def resnet34(image_size: int, feature_size: int = 128, name: str = "resnet34") -> keras.Model:
+def resnet34(image_size: int, name: str = "resnet34") -> keras.Model:
     """Build a ResNet34 encoder with random weights: as `resnet18`, with twice the blocks."""
-    return _resnet(image_size, _basic_block, (3, 4, 6, 3), feature_size, name)
+    return _resnet(image_size, _basic_block, (3, 4, 6, 3), name)
 
 
-def resnet50(image_size: int, feature_size: int = 128, name: str = "resnet50") -> keras.Model:
+def resnet50(image_size: int, name: str = "resnet50") -> keras.Model:
     """Build a ResNet50 encoder with random weights.
 
     As `resnet34`, with bottleneck blocks in place of the basic ones, and so 2048 pooled features.
     """
-    return _resnet(image_size, _bottleneck_block, (3, 4, 6, 3), feature_size, name)
+    return _resnet(image_size, _bottleneck_block, (3, 4, 6, 3), name)
 
 
 def _resnet(
     image_size: int,
     residual_block: Callable[[keras.KerasTensor, int, int, str], keras.KerasTensor],
     depths: tuple[int, ...],
-    feature_size: int,
     name: str,
 ) -> keras.Model:
     images = keras.Input((image_size, image_size, 3), name="images")
@@ -72,7 +71,7 @@ def _resnet(
             stride = 2 if stage > 1 and block == 0 else 1
             x = residual_block(x, filters, stride, f"stage{stage}_block{block + 1}")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    features = layers.Dense(feature_size, dtype="float32", name="features")(x)
+    features = layers.Dense(FEATURE_SIZE, dtype="float32", name="features")(x)
     return keras.Model(images, features, name=name)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from kfeat.files import check_writable, write_text
+from kfeat.reporting import published
 from kfeat.reporting.table import CLUSTERING, MORE
-from kfeat.study import published
 
 COLUMNS = CLUSTERING | {"KNN accuracy": "knn_accuracy"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.files import write_text
+from kfeat.reporting import published
 
 HEADINGS = {
     "pairwise_f": "pairwise F",
@@ -79,9 +80,16 @@ def _reasons(rows: list[dict[str, Any]]) -> list[str]:
         elif row["failed"] and row["metrics"]:
             seeds = ", ".join(map(str, row["seeds"]))
             reasons.append(f"{row['name']} is of seed {seeds} only: {row['failed']}")
+        elif _left_out(row):
+            reasons.append(f"{row['name']}: {row['failed']}")
         elif row["failed"]:
             reasons.append(f"{row['name']} failed: {row['failed']}")
     return reasons
+
+
+def _left_out(row: dict[str, Any]) -> bool:
+    """Whether the profile has no training for a row, which then did not fail."""
+    return row["training"] is None and row["name"] not in published.COMPARED
 
 
 def _literal(text: str) -> str:
@@ -98,7 +106,7 @@ def _error(row: dict[str, Any]) -> str:
 
 def _measured(row: dict[str, Any], metric: str) -> str:
     if row["metrics"] is None:
-        return "failed"
+        return "–" if _left_out(row) else "failed"
     value = row["metrics"][metric]
     text = f"{value:.4f}"
     if row["std"] and row["std"][metric] is not None:
@@ -201,8 +209,9 @@ def write_index(results: dict[str, Any], folder: Path) -> None:
         parts.append(f"    {results['command']}")
     parts.append(
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory']} GiB. "
-        f"Minutes: {minutes['trainings']:.1f} of training in all; {minutes['command']:.1f} for "
-        f"this command, which uses again what is there. Versions: {versions}."
+        f"Minutes: {minutes['trainings']:.1f} of the trainings that it needed; "
+        f"{minutes['command']:.1f} for this command, which uses again what is there. "
+        f"Versions: {versions}."
         + "".join(f" Some were trained by {software}." for software in earlier)
     )
     if results["report"]:

@@ -33,9 +33,9 @@ def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.nda
     UMAP (McInnes, Healy and Melville 2018) is umap-learn's, t-SNE (van der Maaten and Hinton
     2008) scikit-learn's, both with their own defaults but for few samples, where UMAP's 15
     neighbours become N - 1 at most, and t-SNE's perplexity of 30 (N - 1) / 3. Features of more
-    than 50 dimensions are reduced to their 50 principal components first, as van der Maaten and
-    Hinton do; for UMAP that is a choice of ours. Distances between far points, and the axes,
-    mean nothing in either.
+    than 50 dimensions, if there are more than 50 samples, are reduced to their 50 principal
+    components first, as van der Maaten and Hinton do; for UMAP that is a choice of ours. Distances
+    between far points, and the axes, mean nothing in either.
 
     Args:
         features: float32 or float64 [N, D], finite, N >= 4.

@@ -282,17 +282,7 @@ def score_features(
             both.
     """
     k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
-    tested = load_features(test, limit)
-    fitted = load_features(train, limit) if train else None
-    if fitted:
-        if fitted.labels is None:
-            raise InputError(f"{train}: no array 'labels': KNN learns from labelled features")
-        if os.path.samefile(expand(test), expand(str(train))) or _share_images(tested, fitted):
-            raise InputError(
-                f"{train} holds images of {test}, each the nearest to itself: give features of "
-                "images that are not in the test"
-            )
-        _check_together(tested, fitted, str(test), str(train))
+    tested, fitted = open_features(test, train, limit)
     card = score(
         tested.features,
         tested.labels,
@@ -308,15 +298,41 @@ def score_features(
     if card["classes"]:
         card["classes"]["names"] = tested.names(card["classes"]["labels"])
     say_what_is_missing(tested.labels is not None, fitted is not None, "--train-features")
-    model = tested.manifest.get("model")
     return {
-        "model": None if model is None else str(model),
+        "model": named(tested),
         "test": {"data": str(test), "split": None, "count": len(tested)},
         "train": {"data": str(train), "split": None, "count": len(fitted)} if fitted else None,
         **card,
         "leaks": None,
         "seconds": {"features": None, **card["seconds"]},
     }
+
+
+def open_features(
+    test: str | os.PathLike[str],
+    train: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+) -> tuple[Features, Features | None]:
+    """Read the files of `score_features`; see there."""
+    tested = load_features(test, limit)
+    if not train:
+        return tested, None
+    fitted = load_features(train, limit)
+    if fitted.labels is None:
+        raise InputError(f"{train}: no array 'labels': KNN learns from labelled features")
+    if os.path.samefile(expand(test), expand(str(train))) or _share_images(tested, fitted):
+        raise InputError(
+            f"{train} holds images of {test}, each the nearest to itself: give features of "
+            "images that are not in the test"
+        )
+    _check_together(tested, fitted, str(test), str(train))
+    return tested, fitted
+
+
+def named(features: Features) -> str | None:
+    """The model that a file of features names, or None."""
+    model = features.manifest.get("model")
+    return None if model is None else str(model)
 
 
 def _share_images(test: Features, train: Features) -> bool:

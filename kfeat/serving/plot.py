@@ -11,7 +11,7 @@ import numpy as np
 
 from kfeat.errors import InputError, expand, on_one_line
 from kfeat.reporting import plots
-from kfeat.scoring.features import Features, load_features
+from kfeat.scoring.features import Features
 from kfeat.scoring.projection import PROJECTIONS, project
 
 log = logging.getLogger("kfeat")
@@ -93,7 +93,7 @@ def plot_features(
         InputError: a file or an option cannot be used, or the features lack what the figure
             shows.
     """
-    from kfeat.scoring.scorecard import score_features
+    from kfeat.scoring import scorecard
 
     path = expand(path)
     _check(what, path, map, colour)
@@ -101,14 +101,18 @@ def plot_features(
         raise InputError(f"{what} shows images, which features have not: give a model and data")
     if train is None and (what == "confusion" or colour == "error"):
         raise InputError(f"{colour or what} needs train features for KNN to learn from")
-    parts = {"test": load_features(features, options.get("limit"))}
-    if train is not None:
-        parts["train"] = load_features(train, options.get("limit"))
-    if parts["test"].labels is None and (what == "confusion" or colour in ("class", "error")):
+    test, fitted = scorecard.open_features(features, train, options.get("limit"))
+    parts = {"test": test} if fitted is None else {"test": test, "train": fitted}
+    if test.labels is None and (what == "confusion" or colour in ("class", "error")):
         raise InputError(f"{features}: no labels to test against")
-    if what == "map" and len(parts["test"]) < 4:
-        raise InputError(f"a map of {len(parts['test'])} images: give 4 test images or more")
-    result = score_features(features, train, **options)
+    if what == "map" and len(test) < 4:
+        raise InputError(f"a map of {len(test)} images: give 4 test images or more")
+    if what == "map" and colour in (None, "class") and test.labels is not None:
+        given = {"k": 10, "neighbours": 5, "seed": 0, "repeats": 1} | options
+        scorecard.check_options(**{k: v for k, v in given.items() if k not in ("limit", "all")})
+        result = {"model": scorecard.named(test), "test": {"data": str(features)}}  # no score shows
+    else:
+        result = scorecard.score_features(features, train, **options)
     _without_images(what, result, parts, path, map, colour, options.get("seed", 0))
 
 

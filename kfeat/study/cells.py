@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,8 @@ from kfeat.data.source import Source
 from kfeat.errors import InputError, first_line, on_one_line
 from kfeat.files import from_json, write_text
 from kfeat.models import catalog, weights
+from kfeat.reporting import published
 from kfeat.scoring.intervals import mean_interval
-from kfeat.study import published
 from kfeat.study.profile import Profile
 from kfeat.training.recipe import DEFAULTS
 
@@ -60,12 +61,16 @@ class Cells:
         self._sources: dict[str, Source] = {}
 
     def check(self, tables: Iterable[str]) -> None:
-        """Raise `InputError` where the profile's test data cannot be scored on, before all work.
+        """Find out before all work whether the data are there.
 
         Training data that cannot be had are warned of: their rows will fail, the others come.
 
         Args:
             tables: those whose rows are wanted.
+
+        Raises:
+            InputError: the test data cannot be scored on; a training is there, and its data cannot
+                be opened any more: its rows would be written over as failed.
         """
         from kfeat.serving.evaluate import choose_splits
 
@@ -82,39 +87,45 @@ class Cells:
             while parent := self.profile.parent(line[-1]):
                 line.append(parent)
             for name in line:
+                data = self.profile.recipe(name, self.profile.seeds[0]).data
                 try:
-                    self.source(self.profile.recipe(name, self.profile.seeds[0]).data)
+                    self.source(data)
                 except Exception as error:
+                    if any(self.folder.glob(f"runs/{name}-seed*/results.json")):
+                        raise InputError(
+                            f"{name} learnt from {data}, which cannot be opened any more "
+                            f"({error}): give its --data-dir, or choose another --output"
+                        ) from None
                     log.warning("%s will fail: %s", training, error)
 
-    def entry(self, table: str, name: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
+    def entry(self, table: str, row: str, seed: int) -> tuple[dict[str, Any] | None, str | None]:
         """The score that stands in a row of a table, or the reason why there is none.
 
         What failed once is not tried again.
 
         Args:
             table: ``"table1"`` or ``"table2"``.
-            name: the row, by the study's name.
+            row: its name, the study's.
             seed: of the training.
 
         Returns:
             What `scored` returns, and None; or None, and the reason.
         """
-        training = self.profile.tables[table].get(name)
+        training = self.profile.tables[table].get(row)
         if training is None:
             return None, f"profile {self.profile.name} has no training for it"
         cell = f"{training} seed {seed}"
         scoring = f"{cell}, scored"  # one that fails leaves what starts from the training
-        for name in (cell, scoring):
-            if name in self.failed:
-                return None, self.failed[name]
-        name = cell
+        for made in (cell, scoring):
+            if made in self.failed:
+                return None, self.failed[made]
+        made = cell
         try:
             run = self.trained(training, seed)
-            name = scoring
+            made = scoring
             return self.scored(training, seed, run), None
         except Exception as error:  # the other cells still come
-            return None, self.fail(name, error)
+            return None, self.fail(made, error)
 
     def fail(self, cell: str, error: Exception) -> str:
         """Note, and return, the reason why something could not be made."""
@@ -190,9 +201,10 @@ class Cells:
 
         Returns:
             ``training``, ``seed``, ``run``, ``features`` (the folder of test.npz and train.npz);
-            ``metrics``: `kfeat.study.published.METRICS` to figures; ``reconstruction``: ``mse``,
-            ``psnr`` (dB) and ``ssim``, means over the test images, or None; ``intervals``: of
-            each of these figures the ends of its 95 % interval, by a bootstrap over test images;
+            ``metrics``: `kfeat.reporting.published.METRICS` to figures; ``reconstruction``:
+            ``mse``, ``psnr`` (dB) and ``ssim``, means over the test images, or None;
+            ``intervals``: of each of these figures the ends of its 95 % interval, by a bootstrap
+            over test images;
             ``minutes`` of the training and those that it starts from; ``card``: what `kfeat.score`
             returns.
         """
@@ -209,7 +221,7 @@ class Cells:
             log.info("scoring %s (seed %d)", training, seed)
             return self._score(training, seed, run, folder)
 
-        if not all((folder / f"{part}.npz").is_file() for part in ("test", "train")):
+        if not all(zipfile.is_zipfile(folder / f"{part}.npz") for part in ("test", "train")):
             (folder / "score.json").unlink(missing_ok=True)  # figures are drawn of those
         return _kept(folder / "score.json", make) | {"run": str(run), "features": str(folder)}
 
@@ -302,14 +314,12 @@ class Cells:
                     found[name].append(value)
         return found
 
-    def test_images(
-        self, split: str, image_size: int, limit: int | None = None
-    ) -> Iterator[np.ndarray]:
+    def test_images(self, split: str, image_size: int) -> Iterator[np.ndarray]:
         """The profile's test images: batches uint8 [N, S, S, 3]."""
         from kfeat.data import pipeline
 
         source = self.source(self.profile.test)
-        batches = pipeline.resized(source.dataset(split, limit), image_size, "crop").batch(64)
+        batches = pipeline.resized(source.dataset(split), image_size, "crop").batch(64)
         for batch in pipeline.read(batches.prefetch(2), source):
             yield batch["image"]
 

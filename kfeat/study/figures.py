@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from kfeat.errors import first_line
 from kfeat.files import written
+from kfeat.reporting import published
 from kfeat.scoring.features import load_features
 from kfeat.scoring.projection import project, spread
-from kfeat.study import published
 from kfeat.study.cells import Cells
 
 log = logging.getLogger("kfeat")
@@ -168,8 +169,12 @@ def _test(score: dict[str, Any]) -> Any:
 
 def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """An array that is made once, and kept in a file."""
-    if not file.exists():
-        made = make()
-        with written(file) as unfinished:
-            np.save(unfinished, made)
-    return np.load(file, allow_pickle=False)
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        if file.exists():
+            log.warning("%s is damaged (%s): made anew", file, first_line(error))
+    made = make()
+    with written(file) as unfinished:
+        np.save(unfinished, made)
+    return made

@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from kfeat.study.published import CROSSED, METRICS, SUPERVISED, UNSUPERVISED
+from kfeat.reporting.published import CROSSED, METRICS, SUPERVISED, UNSUPERVISED
 
 LITTLE = 0.5
 """Finding 1 holds while the mean rank correlation is below this. A choice of kfeat."""

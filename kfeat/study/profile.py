@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from kfeat.errors import InputError, expand, nearest
 from kfeat.files import from_toml
-from kfeat.study import published
+from kfeat.reporting import published
 from kfeat.training import recipe as recipes
 
 
@@ -99,6 +100,11 @@ def read(name: str) -> Profile:
         raise InputError(f"profile {name}: repeats must be a whole number, 1 or more")
     for training, changes in values["trainings"].items():
         where = f"profile {name}: training {training}"
+        if not re.fullmatch(r"\w[\w .+-]*", training) or training in ("none", "imagenet"):
+            raise InputError(
+                f"profile {name}: training {training!r}: folders are called after it, and weights: "
+                "take letters, digits and .+-_, and neither none nor imagenet"
+            )
         if not isinstance(changes, dict) or not isinstance(changes.get("recipe"), str):
             raise InputError(f"{where} names no recipe")
         if "seed" in changes:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.errors import InputError, expand
+from kfeat.reporting import published
 from kfeat.scoring.features import load_features
 from kfeat.scoring.intervals import moved
-from kfeat.study import published
 from kfeat.study.cells import Cells
 from kfeat.study.figures import FIGURES, POINTS, TABLES, plane_of, planes, reconstructions
 from kfeat.study.findings import findings
@@ -56,7 +56,8 @@ def reproduce(
         `kfeat.study.figures.reconstructions` or `kfeat.study.figures.planes` returns, or to no
         ``files`` and the reason, ``failed``; ``failed``: cell to reason; ``command``; ``machine``;
         ``versions``, of this command; ``earlier``: those of trainings made by others, each once;
-        ``minutes``: of all ``trainings``, and of this ``command``; ``report``: the
+        ``minutes``: of the ``trainings`` that were needed, made now or before, and of this
+        ``command``; ``report``: the
         page's name, or None; ``output``.
 
     Raises:

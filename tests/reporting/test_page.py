@@ -17,6 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import kfeat
 from kfeat.cli import commands
 from kfeat.errors import InputError
+from kfeat.reporting import published
 from kfeat.reporting.page import write_page
 from kfeat.reporting.study import sections
 from kfeat.reporting.study_figures import draw_planes
@@ -24,7 +25,6 @@ from kfeat.scoring.clustering import kmeans
 from kfeat.scoring.neighbours import nearest
 from kfeat.serving.evaluate import evaluate
 from kfeat.serving.report import strip_neighbours, write_report
-from kfeat.study import published
 from kfeat.study.findings import findings
 
 pytestmark = pytest.mark.xdist_group("page")

@@ -63,11 +63,14 @@ def test_a_map_has_a_mark_for_each_image_and_the_same_seed_the_same_bytes(folder
         assert names[name] is None or names[name] in texts
         assert len(set(marks(path))) == 40
     contents = {name: path.read_bytes() for name, path in files.items()}
+    png = tmp_path / "map.png"
     assert contents["again"] == contents["class"]
     assert len(set(contents.values())) == 3
-    kfeat.plot_features("map", kept / "test.npz", tmp_path / "kept.svg", map="tsne", k=4)
-    assert len(marks(tmp_path / "kept.svg")) == 40
-    png, seen = tmp_path / "map.png", set()
+    kfeat.plot_features("map", kept / "test.npz", tmp_path / "kept.svg", map="tsne", k=50)
+    assert len(marks(tmp_path / "kept.svg")) == 40  # by class: fewer images than clusters do
+    with pytest.raises(InputError, match="k 50: more clusters than the 40 test samples"):
+        kfeat.plot_features("map", kept / "test.npz", png, colour="cluster", k=50)
+    seen = set()
     for _ in range(2):
         kfeat.plot("map", "pixels", str(folder), png, map="tsne", **OPTIONS)
         seen.add(png.read_bytes())

@@ -16,8 +16,9 @@ def samples(count, noise, seed):
     return centres[labels] + noise * rng.normal(size=(count, 16)), labels
 
 
-@pytest.mark.parametrize("noise", [1.2, 2.5])  # NMI 0.8 and 0.2: clear clusters and unclear ones
-def test_spread_as_the_metrics_of_other_samples_do(noise):
+# NMI 0.8, 0.2 and 0.06: clear clusters, unclear ones, and hardly any.
+@pytest.mark.parametrize(("noise", "widest"), [(1.2, 1.3), (2.5, 1.3), (5.0, 1.6)])
+def test_spread_as_the_metrics_of_other_samples_do(noise, widest):
     """Each set of samples is clustered anew: what intervals are to tell, by brute force."""
     others = []
     for seed in range(100, 180):
@@ -32,7 +33,7 @@ def test_spread_as_the_metrics_of_other_samples_do(noise):
         widths.append([figures[name] - low for name, (low, _) in found.items()])
     truly = np.std([[*metrics.values()] for metrics in others], axis=0, ddof=1)
     ratio = np.mean(widths, axis=0) / (1.96 * truly)
-    assert ratio.min() > 0.75 and ratio.max() < 1.3, dict(zip(others[0], ratio, strict=True))
+    assert ratio.min() > 0.75 and ratio.max() < widest, dict(zip(others[0], ratio, strict=True))
 
 
 def test_of_many_samples_few_are_drawn_and_intervals_as_wide(monkeypatch):

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 
+from kfeat.reporting.published import METRICS, UNSUPERVISED, tables
 from kfeat.study.findings import findings
-from kfeat.study.published import METRICS, UNSUPERVISED, tables
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from kfeat import build
 from kfeat.cli.reproduce import WHAT
 from kfeat.data import binaries
 from kfeat.models import weights
-from kfeat.study import profile, published
+from kfeat.reporting import published
+from kfeat.study import profile
 from kfeat.study.reproduce import reproduce
 from tests.data.test_binaries import as_archive, as_folder, files_of
 

@@ -1,7 +1,8 @@
 import pytest
 
 from kfeat.errors import InputError
-from kfeat.study import profile, published
+from kfeat.reporting import published
+from kfeat.study import profile
 
 MINE = """
 test = "photos"
@@ -64,6 +65,8 @@ def test_a_training_is_a_recipe_with_changes(read):
         ("epochs = 2", 'file = "x"', "unknown key 'file'"),
         ("epochs = 2", 'model = "cae1"', "model: the recipe decides it"),
         ("epochs = 2", "seed = 1", "seed: the profile's seeds decide it"),
+        ("trainings.first", 'trainings."../first"', r"'\.\./first': folders are called after it"),
+        ("trainings.first", "trainings.none", "'none': folders are called after it, and weights"),
         ("epochs = 2", 'resize = "stretch"', "resize 'stretch': its test images are cropped"),
         ('"resnet18-local"', '"resnet34-local"', "of resnet34 and cannot start from first, of"),
     ],

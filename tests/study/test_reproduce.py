@@ -20,12 +20,13 @@ from skimage.metrics import peak_signal_noise_ratio
 from kfeat.cli.reproduce import WHAT
 from kfeat.data.catalog import open_source
 from kfeat.errors import InputError
-from kfeat.reporting import study_figures
+from kfeat.reporting import published, study_figures
+from kfeat.reporting.published import CROSSED
 from kfeat.reporting.study import markdown
-from kfeat.study import profile, published
+from kfeat.scoring.features import load_features
+from kfeat.study import profile
 from kfeat.study.cells import Cells, described, likeness
 from kfeat.study.figures import plane_of
-from kfeat.study.published import CROSSED
 from kfeat.study.reproduce import compared, reproduce, summary
 from kfeat.training.reconstruction import reconstruct
 
@@ -114,6 +115,7 @@ def test_every_row_of_the_study_is_there_measured_or_failed(made, tiny):
     text = (output / "table1.md").read_text()
     assert f"| CAEv1 | {rows['CAEv1']['metrics']['pairwise_f']:.4f} [" in text
     assert "| 0.1395 |" in text and "CAEv3 failed: " in text
+    assert "| UNet | – | 0.1827 |" in text and "UNet: profile tiny has no training" in text
     with open(output / "table2.csv", newline="") as file:
         *_, crossed = (row for row in csv.DictReader(file) if row["training"])
     accuracy = rows["ResNet18 crossed"]["metrics"]["knn_accuracy"]
@@ -231,6 +233,42 @@ def test_a_score_that_fails_leaves_what_starts_from_its_training(
         assert "ZeroDivisionError" in cells.entry("table2", CROSSED[0], 3)[1]
     assert cells.entry("table1", "ResNet18", 3)[1] is None
     assert set(cells.failed) == {"first seed 3, scored"}
+
+
+def test_what_was_learnt_from_data_that_are_gone_is_not_written_over(
+    made, tiny, tmp_path, monkeypatch
+):
+    from kfeat.study import cells
+
+    def without_digits(name, **options):
+        if name == "digits":
+            raise InputError("digits: no such data")
+        return open_source(name, **options)
+
+    output = shutil.copytree(made[1], tmp_path / "out")
+    before = {file.name: file.read_bytes() for file in output.iterdir() if file.is_file()}
+    monkeypatch.setattr(cells, "open_source", without_digits)
+    with pytest.raises(InputError, match="first learnt from digits, .*no such data.*--data-dir"):
+        reproduce(tiny, WHAT, output)
+    assert before == {file.name: file.read_bytes() for file in output.iterdir() if file.is_file()}
+
+
+def test_what_is_kept_and_damaged_is_made_anew(made, tiny, tmp_path, caplog):
+    output = shutil.copytree(made[1], tmp_path / "out")
+    score, _ = Cells(tiny, output).entry("table1", "CAEv1", 3)
+    (kept,) = Path(score["features"]).glob("tsne-*.npy")
+    plane, _ = plane_of(score, "tsne", 3)
+    kept.write_bytes(b"")
+    np.testing.assert_array_equal(plane_of(score, "tsne", 3)[0], plane)
+    assert f"{kept} is damaged" in caplog.text
+    np.testing.assert_array_equal(np.load(kept), plane)
+
+    features = Path(score["features"]) / "test.npz"
+    whole = features.read_bytes()
+    features.write_bytes(whole[: len(whole) // 2])
+    again, _ = Cells(tiny, output).entry("table1", "CAEv1", 3)
+    assert again["metrics"] == score["metrics"]
+    assert len(load_features(features)) == len(plane)
 
 
 def test_a_page_without_an_encoder_whose_map_fails(made, tiny, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@
     row.className = "row";
     row.append(...v.neighbours[n].map((other) => thumb(other, 40)));
     card.replaceChildren(thumb(n, 128), text("h3", caption(n)), text("p", facts.join(" · ")),
-      text("p", "Nearest test images"), row);
+      text("p", "Nearest of the images shown"), row);
     Plotly.relayout(map, { shapes: [mark()] });
   }
 
