@@ -20,7 +20,9 @@ WITH_FEATURES = ("features", "train_features", "k", "neighbours", "seed", "limit
 
 @click.command()
 @click.argument("what", type=click.Choice(FIGURES))
-@click.option("--model", metavar="M", help="Whose features; as kfeat score takes it.")
+@click.option(
+    "--model", "models", multiple=True, metavar="M", help="Whose features; as for kfeat score."
+)
 @shared
 @click.option(
     "--map",
@@ -38,7 +40,7 @@ WITH_FEATURES = ("features", "train_features", "k", "neighbours", "seed", "limit
 @click.option("--json", "as_json", is_flag=True, help="Print where it is as JSON.")
 def command(
     what: str,
-    model: str | None,
+    models: tuple[str, ...],
     test: str | None,
     features: str | None,
     train_features: str | None,
@@ -57,8 +59,10 @@ def command(
     kfeat plot clusters --model runs/cae1/3 --test ~/pictures --output clusters.png
     kfeat plot confusion --features test.npz --train-features train.npz --output c.png
     """
-    if bool(model) == bool(features):
+    if bool(models) == bool(features):
         raise click.UsageError("give --model and --test, or --features")
+    if len(models) > 1:
+        raise click.UsageError("one --model only: a figure is of one encoder")
     if what != "map":
         for name in ("map", "colour"):
             if given(name):
@@ -76,6 +80,5 @@ def command(
             raise click.UsageError("--train-features goes with --features only")
         if not test:
             raise click.UsageError("--test is missing: the data set to test on")
-        assert model
-        plot(what, model, test, output, **options)
+        plot(what, models[0], test, output, **options)
     click.echo(json.dumps({"figure": output}) if as_json else on_one_line(output))

@@ -21,7 +21,7 @@ SHARED = (
     click.option("--train", metavar="D", help="Data set that KNN learns from.  [default: --test]"),
     click.option(
         "--test-split",
-        help="[default: test, validation, the labelled one, or all]",
+        help="[default: test, validation, val, valid, the labelled one, or all]",
     ),
     click.option("--train-split", help="[default: train]"),
     click.option("--features", metavar="FILE.npz", help="Take these features, not a model."),
@@ -39,7 +39,11 @@ SHARED = (
         show_default=True,
         help="Seed of k-means and of maps.",
     ),
-    click.option("--limit", type=click.IntRange(1), help="At most so many images of each split."),
+    click.option(
+        "--limit",
+        type=click.IntRange(1),
+        help="At most so many images, or rows, of each split.",
+    ),
     click.option("--image-size", type=click.IntRange(1), help="For models that take any size."),
     click.option(
         "--resize", type=click.Choice(["crop", "stretch"]), default="crop", show_default=True

@@ -52,7 +52,11 @@ def command(
     from kfeat.training import recipe as recipes
 
     given = {key: value for key, value in changes.items() if value is not None}
-    composed = recipes.compose(model, recipe, **recipes.parse_settings(settings) | given)
+    changed = recipes.parse_settings(settings)
+    for key in given.keys() & changed.keys():
+        option = "--" + key.replace("_", "-")
+        raise click.UsageError(f"{option} and --set {key}=... say it twice: leave one of them out")
+    composed = recipes.compose(model, recipe, **changed | given)
 
     from kfeat.errors import expand, on_one_line
     from kfeat.training import fit

@@ -29,7 +29,8 @@ CELL = 64
 """The side in pixels of an image."""
 
 _GAP = 5  # pixels between two images
-_LEGEND = 60  # groups that a legend names
+_LEGEND = len(PALETTE) * len(MARKERS)  # groups that a legend names: others look like these
+_LINES = 25  # of a legend, side by side where there are more
 _COUNTS = 25  # classes up to which a confusion matrix shows its counts
 _NAMES = 60  # and its names
 
@@ -55,39 +56,43 @@ def plot_map(
     Args:
         plane: float32 [N, 2].
         groups: int [N], in 0 .. G - 1.
-        names: those of the groups [G]; up to 60 are named in a legend.
+        names: those of the groups [G]; the first 42 are named in a legend, as many as look
+            different.
         title: of the figure.
         path: the file; its suffix says whether PNG or SVG. An existing one is replaced.
 
     Raises:
         InputError: the file cannot be written.
     """
+    from matplotlib.lines import Line2D
+
     size = 18 if len(plane) <= 1000 else 9 if len(plane) <= 3000 else 4
     present = np.unique(groups)
-    with _figure(7.2, 5.4, title, path) as axes:
+    # A label that starts with an underscore would be left out of the legend.
+    labels = [f"\N{ZERO WIDTH SPACE}{short(names[group])}" for group in present[:_LEGEND]]
+    if len(present) > _LEGEND:
+        labels.append(f"and {len(present) - _LEGEND:,} more")
+    columns = math.ceil(len(labels) / _LINES)
+    wide = columns * (0.45 + 0.075 * max(map(len, labels)))  # inches, about
+    with _figure(max(7.2, 5.0 + wide), 5.4, title, path) as axes:
+        marks = []
         for group in present:
             points = plane[groups == group]
             marker = MARKERS[group // len(PALETTE) % len(MARKERS)]
-            # A label that starts with an underscore would be left out of the legend.
-            label = f"\N{ZERO WIDTH SPACE}{short(names[group])}"
-            axes.scatter(
-                *(points[:, 0], points[:, 1], size, PALETTE[group % len(PALETTE)]),
-                marker=marker,
-                alpha=0.85,
-                linewidths=0,
-                label=label,
-            )
+            place = (points[:, 0], points[:, 1], size, PALETTE[group % len(PALETTE)])
+            marks.append(axes.scatter(*place, marker=marker, alpha=0.85, linewidths=0))
         axes.set_axis_off()
-        if len(present) <= _LEGEND:
-            columns = math.ceil(len(present) / 20)
-            axes.legend(
-                loc="center left",
-                bbox_to_anchor=(1, 0.5),
-                ncols=columns,
-                fontsize=8,
-                markerscale=math.sqrt(30 / size),
-                frameon=False,
-            )
+        nothing = Line2D([], [], linestyle="none")
+        axes.legend(
+            [*marks[:_LEGEND], nothing][: len(labels)],
+            labels,
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+            ncols=columns,
+            fontsize=8,
+            markerscale=math.sqrt(30 / size),
+            frameon=False,
+        )
 
 
 def plot_confusion(classes: dict[str, Any], title: str, path: Path) -> None:
@@ -168,9 +173,12 @@ def plot_rows(
 
 
 def short(name: str, length: int = 30) -> str:
-    """A name, of which no more than so many characters are left."""
+    """A name, of which no more than so many characters are left: its beginning and its end."""
     name = on_one_line(name)  # a folder may be called anything
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    if len(name) <= length:
+        return name
+    end = (length - 1) // 2
+    return f"{name[: length - 1 - end]}…{name[len(name) - end :]}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kfeat.errors import on_one_line
 from kfeat.files import written
-from kfeat.reporting.plots import own_style
+from kfeat.reporting.plots import own_style, short
 
 COLOURS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
@@ -126,12 +127,13 @@ def draw_planes(
         Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=5)
         for colour, marker in map(_look, named)
     ]
-    names = [on_one_line(str(classes[label] if classes else label)) for label in named]
+    names = [short(str(classes[label] if classes else label)) for label in named]
     if more := len(present) - len(named):
         handles.append(Line2D([], [], linestyle="none"))
         names.append(f"and {more} more")
     axes[len(panels)].legend(handles, names, loc="center", fontsize=8, frameon=False)
-    with written(path) as unfinished:
+    with written(path) as unfinished, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not
         figure.savefig(unfinished, format="png", metadata={"Software": None})
 
 

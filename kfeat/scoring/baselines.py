@@ -31,9 +31,10 @@ def fit_pca(pixels: np.ndarray, dim: int = 128, seed: int = 0) -> PCA:
     """
     samples, values = pixels.shape
     if not 1 <= dim <= min(samples, values):
+        mend = "larger images" if values < min(dim, samples) else "more images"
         raise InputError(
             f"pca{dim}: {samples} images of {values} pixel values have 1 to "
-            f"{min(samples, values)} components: fit it to more images"
+            f"{min(samples, values)} components: fit it to {mend}"
         )
     exact = values <= 4096 and samples > values
     solver = "covariance_eigh" if exact else "randomized"

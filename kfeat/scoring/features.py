@@ -59,6 +59,17 @@ class Features:
         return Features(self.features[rows], labels, ids, self.manifest)
 
 
+def spread(count: int, limit: int) -> np.ndarray:
+    """Choose ``limit`` of ``count`` images, evenly spaced, or all if there are fewer.
+
+    A data set may come class by class, so that the first images would not stand for all.
+
+    Returns:
+        int [min(count, limit)], the rows, rising.
+    """
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(int)
+
+
 def save_features(features: Features, path: str | os.PathLike[str]) -> None:
     """Write features as an .npz file.
 
@@ -87,7 +98,7 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
             (or ``label``), integers, booleans or strings [N], as ``numpy.savez`` or
             `save_features` writes them; ``id`` is read only beside a ``manifest``. Nothing is
             ever unpickled.
-        limit: keep at most the first so many rows.
+        limit: keep at most so many rows, evenly spaced; see `spread`.
 
     Raises:
         InputError: no such file, not an .npz file, a damaged one, no features in it, an array
@@ -125,16 +136,17 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
     features = check_features(arrays["features"], f"{path}: features")
     labels, ids = arrays.get("labels"), arrays.get("ids")
     if labels is not None:
-        labels = check_labels(labels, len(features), f"{path}: labels")[:limit]
+        labels = check_labels(labels, len(features), f"{path}: labels")
     if ids is not None:
-        ids = check_labels(ids, len(features), f"{path}: ids")[:limit]
+        ids = check_labels(ids, len(features), f"{path}: ids")
     try:
         manifest = from_json(str(arrays["manifest"])) if "manifest" in arrays else {}
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict):
         raise InputError(f"{path}: manifest is not the JSON text of an object: leave it out")
-    return Features(features[:limit], labels, ids, manifest)
+    read = Features(features, labels, ids, manifest)
+    return read if limit is None else read.take(spread(len(read), limit))
 
 
 def _read_array(archive: Any, key: str, path: str | os.PathLike[str]) -> np.ndarray:

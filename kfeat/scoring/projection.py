@@ -16,17 +16,6 @@ PROJECTIONS = ("umap", "tsne")
 _DIM = 50
 
 
-def spread(count: int, limit: int) -> np.ndarray:
-    """Choose ``limit`` of ``count`` images to look at, evenly spaced, or all if there are fewer.
-
-    A data set may come class by class, so that the first images would not stand for all.
-
-    Returns:
-        int [min(count, limit)], the rows, rising.
-    """
-    return np.linspace(0, count - 1, min(count, limit)).round().astype(int)
-
-
 def project(features: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
     """Lay features out in the plane, neighbours beside neighbours.
 

@@ -132,6 +132,12 @@ def score(
         train_classes = check_labels(train_labels, len(train), "train labels")
         if labels is not None:
             check_comparable(train_classes, labels, "train labels", "test labels")
+            if strange := int((~np.isin(labels, train_classes)).sum()):
+                log.warning(
+                    "%d of %d test samples are of classes that the train set has none of: "
+                    "KNN cannot be right about them",
+                    *(strange, len(labels)),
+                )
 
     seconds: dict[str, float | None] = {"clustering": None, "classification": None}
     classification: dict[str, Any] = {"k": neighbours, "search": search, "accuracy": None}
@@ -241,6 +247,8 @@ def check_options(
     """
     k, neighbours = whole("k", k, 1), whole("neighbours", neighbours, 1)
     repeats, seed = whole("repeats", repeats, 1), whole("seed", seed, 0)
+    if repeats > 2**32:
+        raise InputError(f"repeats {repeats}: more runs of k-means than there are seeds")
     if seed > 2**32 - repeats:
         raise InputError(f"seed {seed}: give 0 to {2**32 - repeats}")
     check_search("euclidean", search)
@@ -269,7 +277,7 @@ def score_features(
         neighbours: neighbours that vote.
         seed: of k-means.
         repeats: runs of k-means; mean and standard deviation are given.
-        limit: at most the first so many rows of each file.
+        limit: at most so many rows of each file, evenly spaced.
         search: what finds the neighbours, ``"exact"`` or ``"faiss"``.
         all: also compute the slow metrics, `MORE_METRICS`.
 

@@ -189,12 +189,19 @@ def score_models(
     needs: tuple[str, ...] = ()
     if report:
         report = expand(report)
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise InputError(f"{report}: give the page a name that ends in .html")
         check_writable(report)
         if report_map not in PROJECTIONS:
             raise InputError(f"map {report_map!r}: choose one of {', '.join(PROJECTIONS)}")
         needs = ("map",)
     if options.get("save_features") and len(names) > 1:
         raise InputError("save_features goes with one model only")
+    if "pca128" in names[1:]:
+        of_data = ("train", "test_split", "train_split", "limit", "data_dir", "strict")
+        told = {key: options[key] for key in of_data if key in options}
+        splits = choose_splits(test, labelled=False, k=1, neighbours=1, **told)
+        _check_pca(splits, told.get("limit"))
     folder = _folder(projector) if projector else None
     keep = bool(report or projector)
     results, features = [], []
@@ -312,6 +319,8 @@ def evaluate(
         data_dir=data_dir,
         strict=strict,
     )
+    if model == "pca128":
+        _check_pca(chosen, limit)
     test_source, test_split = chosen.test
     train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
@@ -445,6 +454,15 @@ class Splits:
     test: tuple[Source, str]
     train: tuple[Source, str] | None
     classify: bool
+
+
+def _check_pca(chosen: Splits, limit: int | None) -> None:
+    """Raise `InputError` where there are too few images for pca128; cheap, so ask it first."""
+    if chosen.train and (count := chosen.train[0].count(chosen.train[1], limit)) < 128:
+        raise InputError(
+            f"pca128: {count} train images have fewer than 128 principal components: give more, or "
+            "leave the model out"
+        )
 
 
 def choose_splits(

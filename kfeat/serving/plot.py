@@ -11,7 +11,7 @@ import numpy as np
 
 from kfeat.errors import InputError, expand, on_one_line
 from kfeat.reporting import plots
-from kfeat.scoring.features import Features
+from kfeat.scoring.features import Features, spread
 from kfeat.scoring.projection import PROJECTIONS, project
 
 log = logging.getLogger("kfeat")
@@ -138,7 +138,6 @@ def _without_images(
     colour: str | None,
     seed: int,
 ) -> None:
-    from kfeat.scoring.projection import spread
     from kfeat.serving.report import MAP_LIMIT, assign
 
     test = parts["test"]

@@ -15,9 +15,9 @@ from kfeat.files import check_writable
 from kfeat.reporting import projector
 from kfeat.reporting.page import Material, View, thumbnail_size, write_page
 from kfeat.scoring.clustering import kmeans
-from kfeat.scoring.features import Features
+from kfeat.scoring.features import Features, spread
 from kfeat.scoring.neighbours import knn_predict, nearest, nearest_others
-from kfeat.scoring.projection import project, spread
+from kfeat.scoring.projection import project
 from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
@@ -59,7 +59,7 @@ def write_report(
         study: what to show of the study above the scorecard; see
             `kfeat.reporting.study.sections`.
         planes: the maps, if they are there already: for each score float32 [N, 2], made by
-            ``method`` with ``seed`` of the test images that `kfeat.scoring.projection.spread`
+            ``method`` with ``seed`` of the test images that `kfeat.scoring.features.spread`
             chooses of ``limit``.
 
     Raises:

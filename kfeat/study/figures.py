@@ -12,8 +12,8 @@ import numpy as np
 from kfeat.errors import first_line
 from kfeat.files import written
 from kfeat.reporting import published
-from kfeat.scoring.features import load_features
-from kfeat.scoring.projection import project, spread
+from kfeat.scoring.features import load_features, spread
+from kfeat.scoring.projection import project
 from kfeat.study.cells import Cells
 
 log = logging.getLogger("kfeat")
@@ -120,7 +120,7 @@ def planes(cells: Cells, figure: str, output: Path) -> dict[str, Any]:
 def plane_of(score: dict[str, Any], method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The plane of an encoder's test features, float32 [N, 2], and the labels, [N].
 
-    They are of ``POINTS`` test images, or of all; see `kfeat.scoring.projection.spread`.
+    They are of ``POINTS`` test images, or of all; see `kfeat.scoring.features.spread`.
     """
     test = _test(score)
     rows = spread(len(test), POINTS)

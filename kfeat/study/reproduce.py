@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -146,18 +147,24 @@ def _begin(output: Path, profile: str) -> None:
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from None
     check_writable(output / "README.md")
+    earlier = None
+    for name, keys in ((marker.name, {"profile"}), ("results.json", {"profile", "tables"})):
+        with contextlib.suppress(OSError, ValueError):
+            found = from_json((output / name).read_text("utf-8"))
+            if isinstance(found, dict) and keys <= found.keys():
+                earlier = earlier or found
+    if others and not earlier:
+        raise InputError(
+            f"{output} holds other files ({min(others)}) that a reproduction might write over: "
+            "choose another --output"
+        )
+    if earlier and earlier["profile"] != profile:
+        raise InputError(
+            f"{output} holds the reproduction by profile {earlier['profile']}, which one by "
+            f"{profile} would write over: choose another --output"
+        )
     if marker.exists():
         return
-    if others:
-        try:
-            earlier = from_json((output / "results.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            earlier = None
-        if not isinstance(earlier, dict) or not {"profile", "tables"} <= earlier.keys():
-            raise InputError(
-                f"{output} holds other files ({min(others)}) that a reproduction might write over: "
-                "choose another --output"
-            )
     write_text(marker, json.dumps({"profile": profile}) + "\n")
 
 

@@ -85,6 +85,8 @@ def train(
     """
     from kfeat.serving import export
 
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe of type {type(recipe).__name__}: make it by kfeat.compose")
     recipes.check(recipe)
     output = expand(output)
     if not recipes.encodable(str(output)):

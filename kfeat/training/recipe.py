@@ -148,9 +148,12 @@ def read(path: Path, origin: str | None = None) -> dict[str, Any]:
     """
     origin = origin or str(path)
     try:
-        values = from_toml(path.read_text("utf-8"))
+        values = from_toml(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise InputError(f"recipe {origin} cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"recipe {origin} cannot be read ({error.strerror}): give a file, or the name of one "
+            f"that comes with kfeat{nearest(origin, shipped())}"
+        ) from None
     except ValueError as error:
         raise InputError(f"recipe {origin} is not valid TOML: {error}") from None
     return checked(values, f"recipe {origin}")

@@ -252,6 +252,22 @@ BAD = {
         ["score", "--model", "pixels", "--test", "photos", "--map", "tsne"],
         "--map goes with --report",
     ),
+    "page that is none": (
+        ["score", "--model", "pixels", "--test", "photos", "--report", "features.npz"],
+        "features.npz: give the page a name that ends in .html",
+    ),
+    "figure of two models": (
+        ["plot", "map", *("--model", "pixels") * 2, "--test", "photos", "--output", "map.png"],
+        "one --model only: a figure is of one encoder",
+    ),
+    "data said twice": (
+        ["train", "cae1", "--data", "photos", "--set", "data=digits"],
+        "--data and --set data=... say it twice",
+    ),
+    "more runs than seeds": (
+        ["score", "--features", "FINE.npz", "--repeats", "99999999999"],
+        "repeats 99999999999: more runs of k-means than there are seeds",
+    ),
     "page that cannot be": (
         ["score", "--model", "pixels", "--test", "photos", "--report", "/proc/report.html"],
         "/proc/report.html cannot be written",
@@ -368,15 +384,13 @@ def test_more_clusters_than_images_is_refused_before_the_work(folder, tmp_path, 
     assert_one_line(done, "k 1000: more clusters than the", code=2)
 
 
-def test_what_is_scored_is_shown_whatever_fails_afterwards(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "few")
-    for n, file in enumerate(sorted((tmp_path / "few" / "train").rglob("*.png"))):
-        if n % 2:
-            file.unlink()
-    models = ["--model", "pixels", "--model", "pca128"]
-    done = run("score", *models, "--test", "./few", "--image-size", 4, "--json", home=tmp_path)
-    assert done.returncode == 2 and "pca128" in done.stderr.splitlines()[-1]
+def test_what_is_scored_is_shown_whatever_fails_afterwards(tmp_path):
+    models = ["--model", "pixels", "--model", "pca128", "--test", "photos", "--image-size", 4]
+    done = run("score", *models, "--limit", 200, "--json", home=tmp_path)
+    assert done.returncode == 2 and "fit it to larger images" in done.stderr.splitlines()[-1]
     assert [result["model"] for result in json.loads(done.stdout)] == ["pixels"]
+    done = run("score", *models, "--limit", 100, "--json", home=tmp_path)  # known beforehand
+    assert_one_line(done, "pca128: 100 train images have fewer than 128", code=2)
 
 
 def test_streams_that_are_closed_or_lack_letters(tmp_path):

@@ -81,6 +81,21 @@ def test_a_map_has_a_mark_for_each_image_and_the_same_seed_the_same_bytes(folder
         assert np.abs(colours - wanted).max(axis=1).min() <= 2
 
 
+def test_a_map_of_many_classes_has_room_beside_its_legend(tmp_path):
+    labels = np.repeat(
+        [f"{n:02d} of the Great Blue Herons (white form, {n:02d})" for n in range(45)], 2
+    )
+    np.savez(
+        tmp_path / "x.npz", features=np.random.default_rng(0).normal(size=(90, 4)), labels=labels
+    )
+    kfeat.plot_features("map", tmp_path / "x.npz", tmp_path / "x.svg", map="tsne")
+    texts = words(tmp_path / "x.svg")
+    assert "and 3 more" in texts and sum("Great" in text for text in texts) == 42
+    assert len({text for text in texts if "form, " in text}) == 42  # cut in the middle
+    across = [x for x, _ in marks(tmp_path / "x.svg")]
+    assert max(across) - min(across) > 200  # points of 1/72 inch: some 3 of the 5 inches
+
+
 def test_a_confusion_matrix_counts_as_scikit_learn_does(folder, kept, tmp_path):
     test, train = (load_features(kept / f"{part}.npz") for part in ("test", "train"))
     knn = KNeighborsClassifier(3).fit(train.features, train.labels)
@@ -132,7 +147,7 @@ def test_words_beside_images_keep_what_they_are_for(tmp_path):
     features = Features(np.eye(2), np.array([0, 1]), np.array(["x" * 90 + "/1.png", "b"]), {})
     features.manifest = {"data": {"classes": [long, "barn spider"]}}
     said = serving_plot._verdict(0, features, np.array([1, 1]))
-    assert said == "black-and-gold garden s…: taken for barn spider"
+    assert said == "black-and-go…pe aurantia: taken for barn spider"
     assert serving_plot._verdict(0, features, None).endswith("x/1.png")
     plots.plot_rows([(said, [0] * 6)] * 4, images, "title", tmp_path / "rows.png", apart=True)
     drawn = np.asarray(Image.open(tmp_path / "rows.png").convert("RGB"))

@@ -8,7 +8,8 @@ from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 
 from kfeat.errors import InputError
-from kfeat.scoring.projection import project, spread
+from kfeat.scoring.features import spread
+from kfeat.scoring.projection import project
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne"])

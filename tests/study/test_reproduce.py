@@ -360,6 +360,12 @@ def test_files_that_are_no_reproductions_are_not_written_over(made, tiny, tmp_pa
     output = shutil.copytree(made[1], tmp_path / "out")
     (output / "reproduction.json").unlink()  # as versions before left it
     assert reproduce(tiny, ["table2"], output)["tables"]
+    before = (output / "README.md").read_bytes()
+    for name in ("reproduction.json", "none.json"):  # known by its results too
+        with pytest.raises(InputError, match="holds the reproduction by profile tiny, which one"):
+            reproduce(dataclasses.replace(tiny, name="other"), ["table2"], output)
+        (output / name).unlink(missing_ok=True)
+    assert (output / "README.md").read_bytes() == before
 
 
 def test_a_figure_that_fails_leaves_the_others(made, tiny, tmp_path, monkeypatch):

@@ -95,8 +95,10 @@ def test_a_file_is_read_and_its_errors_name_it(tmp_path):
         file.write_text(broken)
         with pytest.raises(InputError, match="mine.toml is not valid TOML"):
             recipes.compose("cae1", str(file))
-    with pytest.raises(InputError, match=r"nothing.toml cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"nothing.toml cannot be read \(No such file"):
         recipes.compose("cae1", "nothing.toml")
+    with pytest.raises(InputError, match="did you mean 'resnet18-local'"):
+        recipes.compose("resnet18", "resnet18-locale")
     with pytest.raises(InputError, match="recipe resnet18 is for the model 'resnet18'"):
         recipes.compose("cae1", "resnet18")
     with pytest.raises(InputError, match="cae1 cannot take images of 100 pixels"):
