@@ -99,8 +99,11 @@ def from_json(text: str) -> Any:
 
 
 def from_toml(text: str) -> dict[str, Any]:
-    """Parse a TOML text, or raise `ValueError`, also where it is nested too deep to be read."""
-    return _parsed(tomllib.loads, text)
+    """Parse a TOML text, or raise `ValueError`, also where it is nested too deep to be read.
+
+    A byte-order mark, which some editors begin a file with, is passed over.
+    """
+    return _parsed(tomllib.loads, text.removeprefix("\ufeff"))
 
 
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:

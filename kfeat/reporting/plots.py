@@ -186,7 +186,8 @@ def own_style() -> Iterator[None]:
     """Have Matplotlib draw as it does by itself, whatever the user's matplotlibrc says."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "kfeat", "text.parse_math": False})
         yield
@@ -204,6 +205,5 @@ def _figure(width: float, height: float, title: str, path: Path) -> Iterator[Axe
         axes = figure.add_subplot()
         axes.set_title(short(title, 120), fontsize=10, loc="left")
         yield axes
-        with written(path) as unfinished, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not
+        with written(path) as unfinished:
             figure.savefig(unfinished, format=kind, metadata=metadata, bbox_inches="tight")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,8 +131,7 @@ def draw_planes(
         handles.append(Line2D([], [], linestyle="none"))
         names.append(f"and {more} more")
     axes[len(panels)].legend(handles, names, loc="center", fontsize=8, frameon=False)
-    with written(path) as unfinished, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a box stands for what the font has not
+    with written(path) as unfinished:
         figure.savefig(unfinished, format="png", metadata={"Software": None})
 
 

@@ -238,7 +238,7 @@ def _more(
 
 
 def check_options(
-    k: int, neighbours: int, seed: int, repeats: int, search: str = "exact"
+    k: int = 10, neighbours: int = 5, seed: int = 0, repeats: int = 1, search: str = "exact"
 ) -> tuple[int, int, int, int]:
     """Return k, neighbours, seed and repeats of `score` as Python's whole numbers.
 
@@ -291,25 +291,28 @@ def score_features(
     """
     k, neighbours, seed, repeats = check_options(k, neighbours, seed, repeats, search)
     tested, fitted = open_features(test, train, limit)
+    options = {"k": k, "neighbours": neighbours, "seed": seed, "repeats": repeats}
+    return score_opened(tested, fitted, str(test), str(train), search=search, all=all, **options)
+
+
+def score_opened(
+    tested: Features, fitted: Features | None, test: str, train: str, **options: Any
+) -> dict[str, Any]:
+    """Score what `open_features` returns of the files ``test`` and ``train``; see there."""
     card = score(
         tested.features,
         tested.labels,
         fitted.features if fitted else None,
         fitted.labels if fitted else None,
-        k=k,
-        neighbours=neighbours,
-        seed=seed,
-        repeats=repeats,
-        search=search,
-        all=all,
+        **options,
     )
     if card["classes"]:
         card["classes"]["names"] = tested.names(card["classes"]["labels"])
     say_what_is_missing(tested.labels is not None, fitted is not None, "--train-features")
     return {
         "model": named(tested),
-        "test": {"data": str(test), "split": None, "count": len(tested)},
-        "train": {"data": str(train), "split": None, "count": len(fitted)} if fitted else None,
+        "test": {"data": test, "split": None, "count": len(tested)},
+        "train": {"data": train, "split": None, "count": len(fitted)} if fitted else None,
         **card,
         "leaks": None,
         "seconds": {"features": None, **card["seconds"]},

@@ -200,8 +200,7 @@ def score_models(
     if "pca128" in names[1:]:
         of_data = ("train", "test_split", "train_split", "limit", "data_dir", "strict")
         told = {key: options[key] for key in of_data if key in options}
-        splits = choose_splits(test, labelled=False, k=1, neighbours=1, **told)
-        _check_pca(splits, told.get("limit"))
+        choose_splits(test, labelled=False, k=1, neighbours=1, needs=("components",), **told)
     folder = _folder(projector) if projector else None
     keep = bool(report or projector)
     results, features = [], []
@@ -282,8 +281,9 @@ def evaluate(
     It takes the options of `score`, and two more. ``intervals`` gives the intervals without
     ``all`` too. ``needs`` names what the result is for: ``"map"`` (4 test images or more),
     ``"labels"`` (of the test images), ``"classes"`` (those, and labelled train images),
-    ``"matrix"`` (of not too many classes), ``"neighbours"`` (train images to find them in, or
-    2 test images or more); what the data lack is refused before the work.
+    ``"matrix"`` (of not too many classes), ``"components"`` (128 train images, for pca128),
+    ``"neighbours"`` (train images to find them in, or 2 test images or more); what the data lack
+    is refused before the work.
 
     Returns:
         The result of `score`; the ``"test"`` and, where there are any, ``"train"`` features.
@@ -315,12 +315,10 @@ def evaluate(
         k=k,
         neighbours=neighbours,
         limit=limit,
-        needs=needs,
+        needs=(*needs, "components") if model == "pca128" else needs,
         data_dir=data_dir,
         strict=strict,
     )
-    if model == "pca128":
-        _check_pca(chosen, limit)
     test_source, test_split = chosen.test
     train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
@@ -456,15 +454,6 @@ class Splits:
     classify: bool
 
 
-def _check_pca(chosen: Splits, limit: int | None) -> None:
-    """Raise `InputError` where there are too few images for pca128; cheap, so ask it first."""
-    if chosen.train and (count := chosen.train[0].count(chosen.train[1], limit)) < 128:
-        raise InputError(
-            f"pca128: {count} train images have fewer than 128 principal components: give more, or "
-            "leave the model out"
-        )
-
-
 def choose_splits(
     test: str,
     train: str | None = None,
@@ -542,6 +531,13 @@ def choose_splits(
             f"{train_source.name} has no labelled train images for KNN to learn from, beside those "
             "of the test: give --train-split"
         )
+    if "components" in needs and train_split:
+        fitted = train_source.count(train_split, limit)
+        if fitted < 128:
+            raise InputError(
+                f"pca128: {fitted} train images have fewer than 128 principal components: give "
+                "more, or leave the model out"
+            )
     train_part = (train_source, train_split) if train_split else None
     return Splits((test_source, test_split), train_part, classify)
 

@@ -101,18 +101,19 @@ def plot_features(
         raise InputError(f"{what} shows images, which features have not: give a model and data")
     if train is None and (what == "confusion" or colour == "error"):
         raise InputError(f"{colour or what} needs train features for KNN to learn from")
-    test, fitted = scorecard.open_features(features, train, options.get("limit"))
+    limit, everything = options.pop("limit", None), options.pop("all", False)
+    scorecard.check_options(**options)
+    test, fitted = scorecard.open_features(features, train, limit)
     parts = {"test": test} if fitted is None else {"test": test, "train": fitted}
     if test.labels is None and (what == "confusion" or colour in ("class", "error")):
         raise InputError(f"{features}: no labels to test against")
     if what == "map" and len(test) < 4:
         raise InputError(f"a map of {len(test)} images: give 4 test images or more")
     if what == "map" and colour in (None, "class") and test.labels is not None:
-        given = {"k": 10, "neighbours": 5, "seed": 0, "repeats": 1} | options
-        scorecard.check_options(**{k: v for k, v in given.items() if k not in ("limit", "all")})
         result = {"model": scorecard.named(test), "test": {"data": str(features)}}  # no score shows
     else:
-        result = scorecard.score_features(features, train, **options)
+        names = str(features), str(train)
+        result = scorecard.score_opened(test, fitted, *names, all=everything, **options)
     _without_images(what, result, parts, path, map, colour, options.get("seed", 0))
 
 

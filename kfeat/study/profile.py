@@ -73,7 +73,7 @@ def read(name: str) -> Profile:
     """
     path = shipped().get(name) or expand(name)
     try:
-        values = from_toml(path.read_text("utf-8-sig"))
+        values = from_toml(path.read_text("utf-8"))
     except OSError as error:
         there = ", ".join(sorted(shipped()))
         raise InputError(

@@ -58,8 +58,7 @@ def reproduce(
         ``files`` and the reason, ``failed``; ``failed``: cell to reason; ``command``; ``machine``;
         ``versions``, of this command; ``earlier``: those of trainings made by others, each once;
         ``minutes``: of the ``trainings`` that were needed, made now or before, and of this
-        ``command``; ``report``: the
-        page's name, or None; ``output``.
+        ``command``; ``report``: the page's name, or None; ``output``.
 
     Raises:
         InputError: the folder cannot be written, or holds other files than a reproduction's; the

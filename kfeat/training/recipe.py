@@ -148,7 +148,7 @@ def read(path: Path, origin: str | None = None) -> dict[str, Any]:
     """
     origin = origin or str(path)
     try:
-        values = from_toml(path.read_text("utf-8-sig"))
+        values = from_toml(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(
             f"recipe {origin} cannot be read ({error.strerror}): give a file, or the name of one "

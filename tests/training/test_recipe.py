@@ -91,6 +91,9 @@ def test_a_file_is_read_and_its_errors_name_it(tmp_path):
     file.write_text("epochs = 3\n")
     with pytest.raises(InputError, match="mine.toml lacks data, image_size, batch_size"):
         recipes.compose("cae1", str(file))
+    whole = (recipes.folder() / "cae1-demo.toml").read_text()
+    file.write_text("\ufeff" + whole)  # as some editors begin a file
+    assert recipes.compose("cae1", str(file)) == recipes.compose("cae1", "cae1-demo")
     for broken in ("epochs = \n", f"epochs = {'[' * 100_000}"):
         file.write_text(broken)
         with pytest.raises(InputError, match="mine.toml is not valid TOML"):
