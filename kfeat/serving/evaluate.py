@@ -274,12 +274,14 @@ def evaluate(
     save_features: str | Path | None = None,
     home: str | Path | None = None,
     intervals: bool = False,
+    knn: bool = True,
     needs: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, Features]]:
     """Score an encoder, and return what was scored too.
 
-    It takes the options of `score`, and two more. ``intervals`` gives the intervals without
-    ``all`` too. ``needs`` names what the result is for: ``"map"`` (4 test images or more),
+    It takes the options of `score`, and three more. ``intervals`` gives the intervals without
+    ``all`` too. ``knn`` False leaves KNN out, and the train images too, unless pca128 is fitted to
+    them. ``needs`` names what the result is for: ``"map"`` (4 test images or more),
     ``"labels"`` (of the test images), ``"classes"`` (those, and labelled train images),
     ``"matrix"`` (of not too many classes), ``"components"`` (128 train images, for pca128),
     ``"neighbours"`` (train images to find them in, or 2 test images or more); what the data lack
@@ -319,6 +321,9 @@ def evaluate(
         data_dir=data_dir,
         strict=strict,
     )
+    if not knn:
+        train_part = chosen.train if model == "pca128" else None
+        chosen = Splits(chosen.test, train_part, classify=False)
     test_source, test_split = chosen.test
     train_source, train_split = chosen.train or (test_source, None)
     classify = chosen.classify
@@ -331,7 +336,8 @@ def evaluate(
             f"{folder} holds the train.npz of another score, and this one has no train images: "
             "choose another folder for the features"
         )
-    scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
+    if knn:
+        scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
 
     started = time.perf_counter()
     loaded = encoder.load(path, engine, precision) if path else encoder.pixels(engine, precision)

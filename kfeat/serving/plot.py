@@ -60,7 +60,8 @@ def plot(
     wanted = needs.get(what, [])
     if colour in ("class", "error"):
         wanted.append("labels" if colour == "class" else "classes")
-    result, parts = evaluate(model, test, needs=wanted, **options)
+    knn = what in ("confusion", "neighbours") or colour == "error"
+    result, parts = evaluate(model, test, knn=knn, needs=wanted, **options)
     seed, data_dir = options.get("seed", 0), options.get("data_dir")
     if what in ("map", "confusion"):
         _without_images(what, result, parts, path, map, colour, seed)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ import numpy as np
 
 from kfeat.data.catalog import open_source
 from kfeat.data.source import Source
-from kfeat.errors import InputError, first_line, on_one_line
-from kfeat.files import from_json, write_text
+from kfeat.errors import InputError, on_one_line
 from kfeat.models import catalog, weights
 from kfeat.reporting import published
 from kfeat.scoring.intervals import mean_interval
+from kfeat.study.kept import kept_json
 from kfeat.study.profile import Profile
 from kfeat.training.recipe import DEFAULTS
 
@@ -223,7 +223,7 @@ class Cells:
 
         if not all(zipfile.is_zipfile(folder / f"{part}.npz") for part in ("test", "train")):
             (folder / "score.json").unlink(missing_ok=True)  # figures are drawn of those
-        return _kept(folder / "score.json", make) | {"run": str(run), "features": str(folder)}
+        return kept_json(folder / "score.json", make) | {"run": str(run), "features": str(folder)}
 
     def baseline(self, name: str) -> dict[str, Any]:
         """What `kfeat.score` returns of a baseline on the profile's test images.
@@ -246,7 +246,7 @@ class Cells:
             folder.mkdir(parents=True, exist_ok=True)
             return self._evaluate(name, seed, image_size=size)
 
-        return _kept(folder / "score.json", make)
+        return kept_json(folder / "score.json", make)
 
     def _measured_on(self) -> dict[str, Any]:
         return {
@@ -366,17 +366,6 @@ def described(source: Source) -> dict[str, Any]:
         "splits": source.splits,
     }
     return about | {"state": source.state()} if source.state else about
-
-
-def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What JSON can hold, made once, and kept in a file."""
-    try:
-        return from_json(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        if file.exists():
-            log.warning("%s is damaged (%s): made anew", file, first_line(error))
-    write_text(file, json.dumps(make(), indent=2) + "\n")
-    return from_json(file.read_text("utf-8"))
 
 
 def _digest(depends: dict[str, Any]) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kfeat.errors import first_line
-from kfeat.files import written
 from kfeat.reporting import published
 from kfeat.scoring.features import load_features, spread
 from kfeat.scoring.projection import project
 from kfeat.study.cells import Cells
+from kfeat.study.kept import kept_array
 
 log = logging.getLogger("kfeat")
 
@@ -131,7 +129,7 @@ def plane_of(score: dict[str, Any], method: str, seed: int) -> tuple[np.ndarray,
         return project(test.features[rows], method, seed)
 
     assert test.labels is not None
-    return _kept(file, make), test.labels[rows]
+    return kept_array(file, make), test.labels[rows]
 
 
 def _of_each_class(score: dict[str, Any], side: int) -> np.ndarray:
@@ -148,7 +146,7 @@ def _reconstructed(cells: Cells, score: dict[str, Any], rows: np.ndarray) -> np.
         images = _test_images(cells, score, rows, score["card"]["image_size"])
         return next(reconstruct(score["run"], [images]))
 
-    return _kept(Path(score["features"]) / f"reconstructions-{len(rows)}.npy", make)
+    return kept_array(Path(score["features"]) / f"reconstructions-{len(rows)}.npy", make)
 
 
 def _test_images(cells: Cells, score: dict[str, Any], rows: np.ndarray, side: int) -> np.ndarray:
@@ -165,16 +163,3 @@ def _test_images(cells: Cells, score: dict[str, Any], rows: np.ndarray, side: in
 
 def _test(score: dict[str, Any]) -> Any:
     return load_features(Path(score["features"]) / "test.npz")
-
-
-def _kept(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array that is made once, and kept in a file."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        if file.exists():
-            log.warning("%s is damaged (%s): made anew", file, first_line(error))
-    made = make()
-    with written(file) as unfinished:
-        np.save(unfinished, made)
-    return made

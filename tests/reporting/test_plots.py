@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 
 import matplotlib
 import numpy as np
@@ -177,6 +178,20 @@ def test_rows_show_the_images_themselves(what, folder, kept, tmp_path):
         assert canvas.shape[1] == 3 * step + 15
         kfeat.plot(what, "pixels", str(folder), path, neighbours=30, **OPTIONS)
         assert picture(path).shape[1] == 21 * step + 15  # of those that vote, the nearest 20
+
+
+def test_only_what_a_figure_shows_is_embedded(folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    next(data.glob("train/*/*.png")).write_bytes(b"no image")
+    options = {"k": 4, "image_size": 8, "strict": True}
+    for what, colour in (("clusters", None), ("map", "class"), ("map", "cluster")):
+        path = tmp_path / f"{what}-{colour}.svg"
+        kfeat.plot(what, "pixels", str(data), path, map="tsne", colour=colour, **options)
+        assert path.exists()
+    for what, colour in (("neighbours", None), ("confusion", None), ("map", "error")):
+        with pytest.raises(InputError, match="cannot be read: damaged"):
+            kfeat.plot(what, "pixels", str(data), tmp_path / "no.svg", colour=colour, **options)
 
 
 def test_what_a_figure_lacks_is_said_before_the_work(folder, tmp_path):
