@@ -8,6 +8,7 @@ network (padding, batch-norm epsilon and momentum included), so that its publish
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import keras
@@ -47,6 +48,26 @@ def resnet50(image_size: int, name: str = "resnet50") -> keras.Model:
     As `resnet34`, with bottleneck blocks in place of the basic ones, and so 2048 pooled features.
     """
     return _resnet(image_size, _bottleneck_block, (3, 4, 6, 3), name)
+
+
+def zero_residuals(model: keras.Model) -> None:
+    """Set the scale of the last batch norm in each residual block to 0.
+
+    A block then passes on what it gets, and the network begins as a shallow one. As torchvision's
+    ``zero_init_residual`` does.
+
+    Source: Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", arXiv
+    1706.02677, section 5.1.
+
+    Args:
+        model: a ResNet of this module, or a graph that holds one.
+    """
+    last = {}
+    for layer in model.layers:
+        if named := re.fullmatch(r"(stage\d+_block\d+)_\d+_bn", layer.name):
+            last[named[1]] = layer
+    for layer in last.values():
+        layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
 
 
 def _resnet(

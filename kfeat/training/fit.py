@@ -450,6 +450,8 @@ def compiled(
     import keras
     import tensorflow as tf
 
+    from kfeat.models.resnet import zero_residuals
+
     memory.keep_freed()
     tf.config.experimental.enable_op_determinism()
     precision, _ = resolve(recipe.precision)
@@ -459,6 +461,8 @@ def compiled(
         keras.config.set_dtype_policy(policy)
         try:
             graph = catalog.build_graph(recipe.model, recipe.image_size)
+            if recipe.zero_init_residual:
+                zero_residuals(graph)
         finally:
             keras.config.set_dtype_policy(before)
         objective = importlib.import_module(

@@ -53,6 +53,8 @@ class Recipe:
             a run, of a ``.keras``, ``.safetensors`` or ``.pth`` file.
         features: ``"keep"`` the feature layer that the weights bring, or ``"renew"`` it: start
             it at random. ImageNet's and torchvision's weights bring none.
+        zero_init_residual: ResNets with random weights only: residual blocks start by passing on
+            what they get; see `kfeat.models.resnet.zero_residuals`.
         freeze_batch_norm: batch normalisation whose weights were brought keeps them all, its
             moving statistics and its scale and offset, and normalises by them in training too.
         backbone_multiplier: the layers whose weights were brought learn at so many times
@@ -84,6 +86,7 @@ class Recipe:
     label_smoothing: float = 0.0
     weights: str = "none"
     features: str = "keep"
+    zero_init_residual: bool = False
     freeze_batch_norm: bool = False
     backbone_multiplier: float = 1.0
     precision: str = "auto"
@@ -286,6 +289,15 @@ def check(recipe: Recipe) -> None:
         raise InputError(
             f"optimizer muon does not apply to {model}: batch normalisation has to follow each "
             "convolution, as in a ResNet; take adamw"
+        )
+    if recipe.zero_init_residual and not encoder.supervised:
+        raise InputError(
+            f"zero_init_residual does not apply to {model}, which has no residual blocks"
+        )
+    if recipe.zero_init_residual and recipe.weights != "none":
+        raise InputError(
+            f"zero_init_residual applies to random weights only, not to weights {recipe.weights}: "
+            "take zero_init_residual=false"
         )
     weights.check(recipe.weights, model)
     if encoder.supervised:

@@ -342,6 +342,24 @@ def test_a_kill_between_export_and_results_exports_once(folder, tmp_path):
     assert other["saved_model"].endswith("/2")
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_residual_blocks_start_by_passing_on_what_they_get_where_asked(name, photographs):
+    from kfeat.training.fit import compiled
+
+    passed_on = {}
+    for asked in (True, False):
+        options = {"weights": "none", "precision": "float32", "zero_init_residual": asked}
+        graph, _ = compiled(compose(name, data="photos", image_size=64, **options), 2, 1)
+        adds = [layer for layer in graph.layers if isinstance(layer, keras.layers.Add)]
+        blocks = [
+            [layer.input[1], graph.get_layer(f"{layer.name[:-4]}_relu").output] for layer in adds
+        ]
+        found = keras.Model(graph.inputs[0], blocks)(photographs[0][:2, :64, :64])
+        passed_on[asked] = [np.array_equal(np.maximum(x, 0), y) for x, y in found]
+    assert len(passed_on[True]) == {"resnet18": 8, "resnet50": 16}[name]
+    assert all(passed_on[True]) and not any(passed_on[False])
+
+
 def test_weight_decay_spares_batch_norm_and_biases():
     from kfeat.models import catalog
     from kfeat.training.fit import optimizer

@@ -73,6 +73,14 @@ def test_adam_has_no_weight_decay():
     assert recipes.compose("cae1", optimizer="adam", weight_decay=0.0).optimizer == "adam"
 
 
+def test_residual_blocks_start_at_zero_only_where_weights_are_random():
+    assert recipes.compose("resnet50", weights="none", zero_init_residual=True).zero_init_residual
+    with pytest.raises(InputError, match="zero_init_residual does not apply to cae1"):
+        recipes.compose("cae1", zero_init_residual=True)
+    with pytest.raises(InputError, match="to random weights only, not to weights imagenet"):
+        recipes.compose("resnet50", weights="imagenet", zero_init_residual=True)
+
+
 def test_squares_are_erased_only_where_labels_are_learnt():
     assert recipes.compose("resnet18", data="photos", erase=16).erase == 16
     with pytest.raises(InputError, match="erase does not apply to unet"):
