@@ -60,7 +60,7 @@ def plot(
     wanted = needs.get(what, [])
     if colour in ("class", "error"):
         wanted.append("labels" if colour == "class" else "classes")
-    knn = what in ("confusion", "neighbours") or colour == "error"
+    knn = not {"classes", "neighbours"}.isdisjoint(wanted)
     result, parts = evaluate(model, test, knn=knn, needs=wanted, **options)
     seed, data_dir = options.get("seed", 0), options.get("data_dir")
     if what in ("map", "confusion"):
