@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from kfeat.errors import InputError
-from kfeat.models import processor
+from kfeat.models import normalization, processor
 from kfeat.models.convolution import convolve
 
 if keras.backend.backend() != "tensorflow":
@@ -39,6 +39,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     another axis than the last, a mask, no scale or no centre, renormalisation,
     synchronisation between replicas, float64, weights that are not float32, training with frozen
     statistics on a GPU), Keras's own code runs.
+
+    In training on large float32 maps, on a processor, what XLA compiles runs in place of the fused
+    kernel, see `kfeat.models.normalization`.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
 
@@ -77,19 +80,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 **options,
             )
             return outputs
-        empty = tf.zeros([0], tf.float32)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=empty,
-            variance=empty,
-            is_training=True,
-            **options,
-        )
-        # The kernel returns the unbiased variance, n / (n - 1) times the biased one.
-        n = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
-        variance = variance * ((n - 1) / n)
+        if normalization.applies(inputs):
+            outputs, mean, variance = normalization.normalize(inputs, gamma, beta, self.epsilon)
+        else:
+            empty = tf.zeros([0], tf.float32)
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=gamma,
+                offset=beta,
+                mean=empty,
+                variance=empty,
+                is_training=True,
+                **options,
+            )
+            # The kernel returns the unbiased variance, n / (n - 1) times the biased one.
+            n = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
+            variance = variance * ((n - 1) / n)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return outputs

@@ -1,0 +1,117 @@
+"""Batch normalisation by the statistics of a batch, compiled by XLA.
+
+oneDNN, to which TensorFlow hands ``FusedBatchNormV3``, writes float32 maps past the caches, vector
+by vector: the narrower these are than a cache line, the longer it takes, and whoever reads the
+maps next finds none of them in a cache. What XLA compiles writes them as any loop does
+(docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from kfeat.models import processor
+
+LEAST = 2**13
+"""From how many values of an image on it pays to have a loop compiled, for half a second."""
+
+FEWEST_CHANNELS = 64
+"""From how many channels on; with 16, loops over them are too short, and slower than oneDNN's."""
+
+SLICES = 8
+"""Up to how many slices of the maps are added in one loop. More take longer to compile."""
+
+
+def applies(maps: tf.Tensor) -> bool:
+    """Whether `normalize` can, and pays: large float32 maps of many channels, on an x86 processor.
+
+    Not for those whose pixels cannot be cut into equal slices, as 11x11 cannot.
+    """
+    return (
+        maps.dtype == tf.float32
+        and None not in maps.shape[1:]
+        and math.prod(maps.shape[1:]) >= LEAST
+        and maps.shape[3] >= FEWEST_CHANNELS
+        and _slices(maps) > 2
+        and "avx2" in processor.flags()
+        and not tf.config.list_physical_devices("GPU")
+    )
+
+
+@tf.custom_gradient
+def normalize(
+    maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
+) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
+    """Normalise maps by their means and variances over a batch and its pixels.
+
+    Args:
+        maps: float32 [N, H, W, C]; all but N known.
+        gamma: what the normalised maps are multiplied by, float32 [C].
+        beta: what is then added to them, float32 [C].
+        epsilon: what is added to the variances, float32 [].
+
+    Returns:
+        float32 [N, H, W, C]; the means and biased variances, float32 [C], which have no gradient.
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167, algorithm 1, and the gradients below it.
+    """
+    outputs, mean, variance = _forward(maps, gamma, beta, epsilon)
+
+    def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        return *_backward(upstream, maps, gamma, mean, variance, epsilon), None
+
+    return (outputs, mean, variance), gradient
+
+
+@tf.function(jit_compile=True)
+def _forward(
+    maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    count = _count(maps)
+    mean = _sum(lambda x: x, maps) / count
+    variance = _sum(lambda x: tf.square(x - mean), maps) / count
+    outputs = (maps - mean) * (gamma * tf.math.rsqrt(variance + epsilon)) + beta
+    return outputs, mean, variance
+
+
+@tf.function(jit_compile=True)
+def _backward(
+    upstream: tf.Tensor,
+    maps: tf.Tensor,
+    gamma: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    epsilon: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    count, scale = _count(maps), tf.math.rsqrt(variance + epsilon)
+    for_beta = _sum(lambda u: u, upstream)
+    for_gamma = _sum(lambda u, x: u * (x - mean), upstream, maps) * scale
+    along = (maps - mean) * (scale * for_gamma / count)
+    return (gamma * scale) * (upstream - for_beta / count - along), for_gamma, for_beta
+
+
+def _count(maps: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.reduce_prod(tf.shape(maps)[:3]), tf.float32)
+
+
+def _sum(term: Callable[..., tf.Tensor], *maps: tf.Tensor) -> tf.Tensor:
+    """The sum of a function of maps, [N, H, W, C], over all but the channels.
+
+    XLA does not use vectors where it sums what it computes on the way. It does where it computes
+    slices and adds them, and where it sums what lies in memory: so slices are added first.
+    """
+    height, width, channels = maps[0].shape[1:]
+    slices = _slices(maps[0])
+    cut = [tf.reshape(m, [-1, slices, height * width // slices, channels]) for m in maps]
+    sums = [term(*(m[:, i] for m in cut)) for i in range(slices)]
+    while len(sums) > 1:
+        sums = [tf.add_n(sums[i : i + 2]) for i in range(0, len(sums), 2)]
+    return tf.reduce_sum(tf.reduce_sum(sums[0], 1), 0)
+
+
+def _slices(maps: tf.Tensor) -> int:
+    pixels = maps.shape[1] * maps.shape[2]
+    return max(n for n in range(1, SLICES + 1) if pixels % n == 0)
