@@ -16,7 +16,7 @@ import tensorflow as tf
 from kfeat.models import processor
 
 LEAST = 2**13
-"""From how many values of an image on it pays to have a loop compiled, for half a second."""
+"""From how many values of an image on it pays to have a loop compiled, which takes a second."""
 
 FEWEST_CHANNELS = 64
 """From how many channels on; with 16, loops over them are too short, and slower than oneDNN's."""
