@@ -40,8 +40,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     synchronisation between replicas, float64, weights that are not float32, training with frozen
     statistics on a GPU), Keras's own code runs.
 
-    In training on large float32 maps, on a processor, what XLA compiles runs in place of the fused
-    kernel, see `kfeat.models.normalization`.
+    In training on large float32 maps of many channels, on a processor with AVX2 and not AVX-512,
+    what XLA compiles runs in place of the fused kernel; see `kfeat.models.normalization.applies`.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
 

@@ -1,9 +1,8 @@
 """Batch normalisation by the statistics of a batch, compiled by XLA.
 
 oneDNN, to which TensorFlow hands ``FusedBatchNormV3``, writes float32 maps past the caches, vector
-by vector: the narrower these are than a cache line, the longer it takes, and whoever reads the
-maps next finds none of them in a cache. What XLA compiles writes them as any loop does
-(docs/performance.md).
+by vector, which takes long where vectors are narrower than a cache line, as AVX2's are. What XLA
+compiles writes them as any loop does (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import tensorflow as tf
 from kfeat.models import processor
 
 LEAST = 2**13
-"""From how many values of an image on it pays to have a loop compiled, which takes a second."""
+"""From how many values of an image on it pays to have loops compiled: a second for each shape,
+the size of the batch included."""
 
 FEWEST_CHANNELS = 64
 """From how many channels on; with 16, loops over them are too short, and slower than oneDNN's."""
@@ -26,9 +26,9 @@ SLICES = 8
 
 
 def applies(maps: tf.Tensor) -> bool:
-    """Whether `normalize` can, and pays: large float32 maps of many channels, on an x86 processor.
+    """Whether `normalize` pays: large float32 maps of many channels, by AVX2 and not AVX-512.
 
-    Not for those whose pixels cannot be cut into equal slices, as 11x11 cannot.
+    Not for those whose pixels cannot be cut into 3 to 8 equal slices, as 11x11 cannot.
     """
     return (
         maps.dtype == tf.float32
@@ -37,6 +37,7 @@ def applies(maps: tf.Tensor) -> bool:
         and maps.shape[3] >= FEWEST_CHANNELS
         and _slices(maps) > 2
         and "avx2" in processor.flags()
+        and "avx512f" not in processor.flags()
         and not tf.config.list_physical_devices("GPU")
     )
 
@@ -61,6 +62,8 @@ def normalize(
     outputs, mean, variance = _forward(maps, gamma, beta, epsilon)
 
     def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        # It comes as slices from `tf.gather`, and of unknown shape from other functions.
+        upstream = tf.ensure_shape(tf.convert_to_tensor(upstream), maps.shape)
         return *_backward(upstream, maps, gamma, mean, variance, epsilon), None
 
     return (outputs, mean, variance), gradient

@@ -9,7 +9,7 @@ TOLERANCE = {"float32": 2e-5, "mixed_bfloat16": 2e-2}
 
 
 SMALL, LARGE = (4, 6, 5, 7), (4, 12, 10, 96)
-"""Shapes of maps; XLA's code normalises the large ones, in float32 and where there is AVX2."""
+"""Shapes of maps; by AVX2 and in float32, XLA's code normalises the large ones."""
 
 
 def pair(dtype, shape=SMALL, **options):

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,23 +44,52 @@ def test_a_mean_far_from_zero_costs_no_digits_of_the_variance():
     np.testing.assert_allclose(variance, x.astype("float64").var((0, 1, 2)), rtol=1e-3)
 
 
-@pytest.mark.skipif("avx2" not in processor.flags(), reason="needs an x86 processor with AVX2")
+@pytest.mark.parametrize("after", ["gather", "random_crop"])
+def test_gradients_that_come_as_slices_or_of_unknown_shape(after):
+    inputs = tf.random.normal([6, 4, 4, 96])
+
+    def loss(outputs):
+        if after == "gather":
+            return tf.reduce_sum(tf.square(tf.gather(outputs, [1, 3])))
+        return tf.reduce_sum(tf.square(tf.image.random_crop(outputs, [6, 4, 4, 96])))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 96])])
+    def gradient(maps):
+        outputs, *_ = normalization.normalize(maps, tf.ones(96), tf.zeros(96), 1e-3)
+        return tf.gradients(loss(outputs), maps)[0]
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        expected = loss(keras.layers.BatchNormalization()(inputs, training=True))
+    expected = tape.gradient(expected, inputs)
+    np.testing.assert_allclose(gradient(inputs), expected, atol=1e-4)
+
+
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="not used on a GPU")
 @pytest.mark.parametrize(
-    ("shape", "dtype", "compiled"),
+    ("shape", "dtype", "flags", "compiled"),
     [
-        ((24, 24, 64), "float32", True),
-        ((3, 3, 2048), "float32", True),
-        ((24, 24, 64), "bfloat16", False),
-        ((4, 4, 64), "float32", False),  # small
-        ((48, 48, 32), "float32", False),  # of few channels
-        ((11, 11, 256), "float32", False),  # without slices of equal size
+        ((24, 24, 64), "float32", {"avx2"}, True),
+        ((3, 3, 2048), "float32", {"avx2"}, True),
+        ((24, 24, 64), "bfloat16", {"avx2"}, False),
+        ((4, 4, 64), "float32", {"avx2"}, False),  # small
+        ((48, 48, 32), "float32", {"avx2"}, False),  # of few channels
+        ((11, 11, 256), "float32", {"avx2"}, False),  # without slices of equal size
+        ((24, 24, 64), "float32", {"avx2", "avx512f"}, False),
+        ((24, 24, 64), "float32", set(), False),
     ],
 )
-def test_the_layer_compiles_for_large_float32_maps_alone(shape, dtype, compiled):
+def test_the_layer_compiles_where_it_pays(shape, dtype, flags, compiled, monkeypatch):
+    monkeypatch.setattr(processor, "flags", lambda: frozenset(flags))
     layer = BatchNormalization(dtype="mixed_bfloat16" if dtype == "bfloat16" else dtype)
     layer.build((None, *shape))
-    step = tf.function(lambda maps: layer(maps, training=True))
-    graph = step.get_concrete_function(tf.TensorSpec([None, *shape], dtype)).graph
-    types = {node.op for node in graph.as_graph_def().node}
-    assert ("FusedBatchNormV3" in types) is not compiled
+
+    @tf.function
+    def step(maps):
+        return tf.gradients(layer(maps, training=True), maps)
+
+    graph = step.get_concrete_function(tf.TensorSpec([None, *shape], dtype)).graph.as_graph_def()
+    by_xla = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+    assert len(by_xla) == (2 if compiled else 0)  # forward and backward
+    fused = {node.op for node in graph.node} & {"FusedBatchNormV3", "FusedBatchNormGradV3"}
+    assert len(fused) == (0 if compiled else 2)
