@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from kfeat.models import processor
 
-LEAST = 2**13
-"""From how many values of an image on it pays to have loops compiled: a second for each shape,
-the size of the batch included."""
+SMALL = 2**14
+"""Maps of up to so many values an image are left alone: to have loops compiled takes a second for
+each shape, the size of the batch included, which so small ones do not bring in soon."""
 
 FEWEST_CHANNELS = 64
 """From how many channels on; with 16, loops over them are too short, and slower than oneDNN's."""
@@ -33,7 +33,7 @@ def applies(maps: tf.Tensor) -> bool:
     return (
         maps.dtype == tf.float32
         and None not in maps.shape[1:]
-        and math.prod(maps.shape[1:]) >= LEAST
+        and math.prod(maps.shape[1:]) > SMALL
         and maps.shape[3] >= FEWEST_CHANNELS
         and _slices(maps) > 2
         and "avx2" in processor.flags()

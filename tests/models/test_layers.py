@@ -8,7 +8,7 @@ from kfeat.models.layers import BatchNormalization, Rescaling
 TOLERANCE = {"float32": 2e-5, "mixed_bfloat16": 2e-2}
 
 
-SMALL, LARGE = (4, 6, 5, 7), (4, 12, 10, 96)
+SMALL, LARGE = (4, 6, 5, 7), (4, 14, 12, 112)
 """Shapes of maps; by AVX2 and in float32, XLA's code normalises the large ones."""
 
 

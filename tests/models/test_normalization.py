@@ -72,7 +72,7 @@ def test_gradients_that_come_as_slices_or_of_unknown_shape(after):
         ((24, 24, 64), "float32", {"avx2"}, True),
         ((3, 3, 2048), "float32", {"avx2"}, True),
         ((24, 24, 64), "bfloat16", {"avx2"}, False),
-        ((4, 4, 64), "float32", {"avx2"}, False),  # small
+        ((16, 16, 64), "float32", {"avx2"}, False),  # small
         ((48, 48, 32), "float32", {"avx2"}, False),  # of few channels
         ((11, 11, 256), "float32", {"avx2"}, False),  # without slices of equal size
         ((24, 24, 64), "float32", {"avx2", "avx512f"}, False),
