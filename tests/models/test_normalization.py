@@ -11,7 +11,7 @@ from kfeat.models.layers import BatchNormalization
 SIDES = st.integers(1, 12)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(batch=st.integers(1, 5), height=SIDES, width=SIDES, channels=st.integers(1, 9))
 def test_equals_the_formula_in_float64(batch, height, width, channels):
     rng = np.random.default_rng(0)
