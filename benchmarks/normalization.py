@@ -106,7 +106,7 @@ def main() -> None:
             "compiled_ms": round(ours, 1),
             "ratio": round(statistics.median(f / c for f, c in times), 2),
             "first_seconds": round(first, 1),
-            "used": normalization.applies(tf.zeros([a.batch, side, side, channels])),
+            "used": normalization.applies(tf.TensorSpec([a.batch, side, side, channels])),
         }
         if a.json:
             print(json.dumps(line), flush=True)

@@ -36,8 +36,7 @@ def applies(maps: tf.Tensor) -> bool:
         and math.prod(maps.shape[1:]) > SMALL
         and maps.shape[3] >= FEWEST_CHANNELS
         and _slices(maps) > 2
-        and "avx2" in processor.flags()
-        and "avx512f" not in processor.flags()
+        and processor.ends_at_avx2()
         and not tf.config.list_physical_devices("GPU")
     )
 
@@ -109,10 +108,8 @@ def _sum(term: Callable[..., tf.Tensor], *maps: tf.Tensor) -> tf.Tensor:
     height, width, channels = maps[0].shape[1:]
     slices = _slices(maps[0])
     cut = [tf.reshape(m, [-1, slices, height * width // slices, channels]) for m in maps]
-    sums = [term(*(m[:, i] for m in cut)) for i in range(slices)]
-    while len(sums) > 1:
-        sums = [tf.add_n(sums[i : i + 2]) for i in range(0, len(sums), 2)]
-    return tf.reduce_sum(tf.reduce_sum(sums[0], 1), 0)
+    added = tf.add_n([term(*(m[:, i] for m in cut)) for i in range(slices)])
+    return tf.reduce_sum(tf.reduce_sum(added, 1), 0)
 
 
 def _slices(maps: tf.Tensor) -> int:
