@@ -46,7 +46,7 @@ import keras
 from keras import layers
 
 from kfeat.models.catalog import FEATURE_SIZE
-from kfeat.models.layers import BatchNormalization, Conv2D
+from kfeat.models.layers import BatchNormalization, Conv2D, ReLU
 
 FILTERS = (32, 64, 128, 256)
 BOTTLENECK_FILTERS = FEATURE_SIZE // 4  # a feature is a map's mean over one of four quadrants
@@ -146,7 +146,7 @@ def _decode(x: keras.KerasTensor, skipped: Sequence[keras.KerasTensor] = ()) -> 
             filters, 2, 2, use_bias=False, kernel_initializer="he_normal", name=f"up{level}_1_conv"
         )(x)
         x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"up{level}_1_bn")(x)
-        x = layers.ReLU(name=f"up{level}_1_relu")(x)
+        x = ReLU(name=f"up{level}_1_relu")(x)
         if skipped and level > 1:
             x = layers.Concatenate(name=f"up{level}_skip")([x, skipped[level - 2]])
         x = _conv_bn_relu(x, filters, 1, f"up{level}_2")
@@ -180,4 +180,4 @@ def _conv_bn_relu(x: keras.KerasTensor, filters: int, stride: int, name: str) ->
         name=f"{name}_conv",
     )(x)
     x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return ReLU(name=f"{name}_relu")(x)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from kfeat.errors import InputError
-from kfeat.models import normalization, processor
+from kfeat.models import processor
 from kfeat.models.convolution import convolve
+from kfeat.models.normalization import Normalization, applies
 
 if keras.backend.backend() != "tensorflow":
     raise InputError(
@@ -40,8 +43,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     synchronisation between replicas, float64, weights that are not float32, training with frozen
     statistics on a GPU), Keras's own code runs.
 
-    In training on large float32 maps of many channels, on a processor with AVX2 and not AVX-512,
-    what XLA compiles runs in place of the fused kernel; see `kfeat.models.normalization.applies`.
+    In training on large float32 maps, on a processor with AVX2, what XLA compiles runs in place of
+    the fused kernel, together with a `ReLU`, or an `Add` and a `ReLU`, that follow; see
+    `kfeat.models.normalization`. As Keras's softmax does for a cross-entropy, the layer leaves word
+    on its output of how to compute what follows from its input.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
 
@@ -80,8 +85,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 **options,
             )
             return outputs
-        if normalization.applies(inputs):
-            outputs, mean, variance = normalization.normalize(inputs, gamma, beta, self.epsilon)
+        if applies(inputs):
+            normalization = Normalization.of(inputs, gamma, beta, self.epsilon)
+            mean, variance = normalization.mean, normalization.variance
+            outputs = normalization.outputs()
+            if not tf.executing_eagerly():  # in a graph, what nobody reads is not computed
+                outputs._kfeat_rectified = normalization.rectified
+                outputs._kfeat_rectified_with = normalization.rectified_with
         else:
             empty = tf.zeros([0], tf.float32)
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -98,6 +108,40 @@ class BatchNormalization(keras.layers.BatchNormalization):
             variance = variance * ((n - 1) / n)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="kfeat")
+class ReLU(keras.layers.ReLU):
+    """`keras.layers.ReLU`, in one walk through memory with a `BatchNormalization` before it.
+
+    Outputs, gradients and arguments are those of Keras's own layer.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return ``inputs``, with 0 for what is negative."""
+        rectified = getattr(inputs, "_kfeat_rectified", None)
+        if rectified and self.max_value is None and not self.negative_slope and not self.threshold:
+            return rectified()
+        return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable(package="kfeat")
+class Add(keras.layers.Add):
+    """`keras.layers.Add`, in one walk with a `BatchNormalization` before it and a `ReLU` after it.
+
+    Outputs, gradients and arguments are those of Keras's own layer.
+    """
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return the sum of ``inputs``."""
+        outputs = super().call(inputs)
+        if len(inputs) == 2:
+            for one, other in (inputs, inputs[::-1]):
+                rectified_with = getattr(one, "_kfeat_rectified_with", None)
+                if rectified_with and (one.shape, one.dtype) == (other.shape, other.dtype):
+                    outputs._kfeat_rectified = functools.partial(rectified_with, other)
+                    break
         return outputs
 
 

@@ -24,11 +24,6 @@ def flags() -> frozenset[str]:
     return frozenset(fields().get("flags", "").split())
 
 
-def ends_at_avx2() -> bool:
-    """Whether it is known to have AVX2 and not AVX-512: vectors of half a cache line."""
-    return "avx2" in flags() and "avx512f" not in flags()
-
-
 def is_narrow() -> bool:
     """Whether it is known to multiply 8 float32 at once, not 16.
 
@@ -36,5 +31,5 @@ def is_narrow() -> bool:
     AVX-512 asks for in two halves.
     """
     if "avx512f" not in flags():
-        return ends_at_avx2()
+        return "avx2" in flags()
     return (fields().get("vendor_id"), fields().get("cpu family")) == ("AuthenticAMD", "25")

@@ -15,7 +15,7 @@ import keras
 from keras import layers
 
 from kfeat.models.catalog import FEATURE_SIZE
-from kfeat.models.layers import BatchNormalization, Conv2D, Rescaling
+from kfeat.models.layers import Add, BatchNormalization, Conv2D, ReLU, Rescaling
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
@@ -83,7 +83,7 @@ def _resnet(
         name="normalise",
     )(images)
     x = _conv_bn(x, 64, 7, 2, "stem")
-    x = layers.ReLU(name="stem_relu")(x)
+    x = ReLU(name="stem_relu")(x)
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros: x >= 0 after the ReLU
     x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     for stage, depth in enumerate(depths, 1):
@@ -98,7 +98,7 @@ def _resnet(
 
 def _basic_block(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
     y = _conv_bn(x, filters, 3, stride, f"{name}_1")
-    y = layers.ReLU(name=f"{name}_1_relu")(y)
+    y = ReLU(name=f"{name}_1_relu")(y)
     y = _conv_bn(y, filters, 3, 1, f"{name}_2")
     return _add(x, y, stride, name)
 
@@ -107,9 +107,9 @@ def _bottleneck_block(
     x: keras.KerasTensor, filters: int, stride: int, name: str
 ) -> keras.KerasTensor:
     y = _conv_bn(x, filters, 1, 1, f"{name}_1")
-    y = layers.ReLU(name=f"{name}_1_relu")(y)
+    y = ReLU(name=f"{name}_1_relu")(y)
     y = _conv_bn(y, filters, 3, stride, f"{name}_2")
-    y = layers.ReLU(name=f"{name}_2_relu")(y)
+    y = ReLU(name=f"{name}_2_relu")(y)
     y = _conv_bn(y, 4 * filters, 1, 1, f"{name}_3")
     return _add(x, y, stride, name)
 
@@ -117,8 +117,8 @@ def _bottleneck_block(
 def _add(x: keras.KerasTensor, y: keras.KerasTensor, stride: int, name: str) -> keras.KerasTensor:
     if x.shape != y.shape:
         x = _conv_bn(x, y.shape[-1], 1, stride, f"{name}_shortcut")
-    y = layers.Add(name=f"{name}_add")([y, x])
-    return layers.ReLU(name=f"{name}_relu")(y)
+    y = Add(name=f"{name}_add")([y, x])
+    return ReLU(name=f"{name}_relu")(y)
 
 
 def _conv_bn(

@@ -506,9 +506,8 @@ def portable(model: keras.Model, **changes: Any) -> keras.Model:
     from kfeat.models import layers
 
     own = {
-        layers.BatchNormalization: keras.layers.BatchNormalization,
-        layers.Conv2D: keras.layers.Conv2D,
-        layers.Rescaling: keras.layers.Rescaling,
+        getattr(layers, name): getattr(keras.layers, name)
+        for name in ("Add", "BatchNormalization", "Conv2D", "ReLU", "Rescaling")
     }
 
     def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
