@@ -150,14 +150,14 @@ def test_train_export_and_score_a_folder(layout, folder, tmp_path):
     broken.write_bytes(b"\x89PNG\r\n\x1a\n")
     options = ["--epochs", 2, "--image-size", 32, "--output", tmp_path / "run", "--json"]
     if layout == "splits":
-        trained = run("train", "cae1", "--data", data, *options, home=tmp_path)
+        trained = run("train", "cae3", "--data", data, *options, home=tmp_path)
         assert trained.returncode == 0, trained.stderr
         assert "img/s" in trained.stderr
         results = json.loads(trained.stdout)
     else:
         from kfeat import compose, train
 
-        recipe = compose("cae1", data=str(data), epochs=1, image_size=32)
+        recipe = compose("cae3", data=str(data), epochs=1, image_size=32)
         results = train(recipe, tmp_path / "run", home=tmp_path)
     assert (tmp_path / results["saved_model"] / "saved_model.pb").is_file()
     if layout == "flat":
@@ -179,13 +179,13 @@ def test_train_export_and_score_a_folder(layout, folder, tmp_path):
     if layout == "splits":
         assert list(card["unreadable"]) == [str(broken)]
         strict = run(
-            "score", "--model", "cae1", "--test", data, "--strict", "--json", home=tmp_path
+            "score", "--model", "cae3", "--test", data, "--strict", "--json", home=tmp_path
         )
         assert_one_line(strict, "broken.png cannot be read", code=2)
-        several = ["--model", "cae1", "--model", "pixels", "--image-size", 32]
+        several = ["--model", "cae3", "--model", "pixels", "--image-size", 32]
         table = run("score", *several, "--test", data, "--k", 3, home=tmp_path)
         assert [line.split()[0] for line in table.stdout.splitlines()] == [
-            *("model", "cae1", "pixels")
+            *("model", "cae3", "pixels")
         ]
 
 
@@ -408,9 +408,9 @@ def test_failure_at_work_exits_1_and_debug_shows_the_traceback(folder, tmp_path)
     options += ["--set", "learning_rate=1000", "--set", "optimizer=sgd"]
     options += ["--set", "weight_decay=1000", "--set", "schedule=constant"]
     options += ["--set", "warmup_epochs=0", "--batch-size", 4]
-    done = run("train", "cae1", *options, home=tmp_path)
+    done = run("train", "cae3", *options, home=tmp_path)
     assert_one_line(done, "training diverged in epoch 1", code=1)
-    done = run("--debug", "train", "cae1", "--data", "nowhere", home=tmp_path)
+    done = run("--debug", "train", "cae3", "--data", "nowhere", home=tmp_path)
     assert done.returncode == 2 and "Traceback" in done.stderr
 
 

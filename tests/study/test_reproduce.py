@@ -38,7 +38,7 @@ test = "FOLDER"
 seeds = [3]
 repeats = 1
 [trainings.cae]
-recipe = "cae1"
+recipe = "cae3"  # the quickest
 data = "FOLDER"
 image_size = 32
 epochs = 1

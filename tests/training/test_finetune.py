@@ -133,7 +133,7 @@ def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_pat
 
     source = tmp_path / "a" / "model.keras"
     options |= {"weights": str(tmp_path / "a"), "image_size": 32, "epochs": 2}
-    options |= {"freeze_batch_norm": True, "backbone_multiplier": 0.1, "precision": "bfloat16"}
+    options |= {"freeze_batch_norm": True, "backbone_multiplier": 0.1}
     whole = train(compose("cae1", **options), tmp_path / "whole", home=tmp_path)
     assert whole["weights"] == {
         "source": str(tmp_path / "a"),

@@ -26,6 +26,9 @@ from kfeat.training import recipe as recipes
 from kfeat.training import reconstruction
 from kfeat.training.fit import default_output
 
+ANY = "cae3"
+"""Where any encoder would do: the one that takes TensorFlow the shortest time to trace."""
+
 KFEAT = [sys.executable, "-c", "from kfeat.cli import main; main()"]
 
 
@@ -47,7 +50,6 @@ def assert_same_weights(one, other):
 @pytest.mark.parametrize(
     "model, precision, optimizer",
     [
-        ("cae1", "float32", "adamw"),
         ("cae1", "bfloat16", "adamw"),
         ("resnet18", "float32", "muon"),
     ],
@@ -104,7 +106,7 @@ def test_images_go_with_their_training_and_the_callers_random_numbers_stay(
     drawn = []
     for n in range(2):
         drawn.append((random.random(), np.random.random()))
-        train(recipe("cae1", folder, epochs=1), tmp_path / f"{n}", home=tmp_path)
+        train(recipe(ANY, folder, epochs=1), tmp_path / f"{n}", home=tmp_path)
     assert drawn[0] != drawn[1]
     random.seed(0)
     np.random.seed(0)
@@ -115,8 +117,8 @@ def test_images_go_with_their_training_and_the_callers_random_numbers_stay(
 
 def test_what_cannot_be_resumed_is_refused_before_data_are_opened(folder, tmp_path):
     run = tmp_path / "run"
-    train(recipe("cae1", folder, epochs=1), run, home=tmp_path)
-    other = recipe("cae1", "no-such-data", epochs=1)
+    train(recipe(ANY, folder, epochs=1), run, home=tmp_path)
+    other = recipe(ANY, "no-such-data", epochs=1)
     with pytest.raises(InputError, match="cannot be resumed with another data .'no-such-data'"):
         train(other, run, resume=True, home=tmp_path)
     with pytest.raises(InputError, match="is a run already: add --resume"):
@@ -129,7 +131,7 @@ def test_what_cannot_be_resumed_is_refused_before_data_are_opened(folder, tmp_pa
 
 def test_another_seed_is_another_training(folder, tmp_path):
     trained = [
-        train(recipe("cae1", folder, seed=seed, epochs=1), tmp_path / str(seed), home=tmp_path)
+        train(recipe(ANY, folder, seed=seed, epochs=1), tmp_path / str(seed), home=tmp_path)
         for seed in (0, 1)
     ]
     assert trained[0]["best"] != trained[1]["best"]
@@ -145,7 +147,7 @@ def test_loss_is_the_mean_squared_error_of_images_in_0_to_1():
 
 def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
     options = ["--data", "photos", "--split", "train", "--image-size", "32", "--epochs", "3"]
-    options += ["--batch-size", "8", "--limit", "600", "--set", "shift=3"]
+    options += ["--batch-size", "8", "--limit", "300", "--set", "shift=3"]
     environment = os.environ | {"KFEAT_HOME": str(tmp_path)}
     command = [*KFEAT, "train", "cae1", *options, "--output"]
     run = tmp_path / "killed"
@@ -172,29 +174,29 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_pa
 
 
 def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path):
-    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    run, wanted = tmp_path / "run", recipe(ANY, folder, epochs=1)
     first = train(wanted, run, home=tmp_path)
     stamp = (run / "model.keras").stat().st_mtime_ns
     assert train(wanted, run, resume=True, home=tmp_path) == first
     assert (run / "model.keras").stat().st_mtime_ns == stamp
     shutil.rmtree(first["saved_model"])
     again = train(wanted, run, resume=True, home=tmp_path / "elsewhere")
-    assert again["saved_model"] == str(tmp_path / "elsewhere" / "saved_models" / "cae1" / "1")
+    assert again["saved_model"] == str(tmp_path / "elsewhere" / "saved_models" / ANY / "1")
     assert (run / "model.keras").stat().st_mtime_ns == stamp
-    other = recipe("cae1", folder, epochs=1, seed=1)
+    other = recipe(ANY, folder, epochs=1, seed=1)
     assert train(other, tmp_path / "other", home=tmp_path)["saved_model"] == first["saved_model"]
     results = json.loads((run / "results.json").read_text())
     (run / "results.json").write_text(json.dumps(results | {"saved_model": first["saved_model"]}))
     again = train(wanted, run, resume=True, home=tmp_path)  # not what the other one exported
-    assert again["saved_model"] == str(tmp_path / "saved_models" / "cae1" / "2")
+    assert again["saved_model"] == str(tmp_path / "saved_models" / ANY / "2")
     with pytest.raises(InputError, match=r"with another epochs \(2; the run has 1\): ask for"):
-        train(recipe("cae1", folder, epochs=2), run, resume=True, home=tmp_path)
+        train(recipe(ANY, folder, epochs=2), run, resume=True, home=tmp_path)
 
 
 def test_resume_refuses_data_that_have_changed(folder, tmp_path, caplog):
     data = tmp_path / "data"
     shutil.copytree(folder, data)
-    run, wanted = tmp_path / "run", recipe("cae1", data)
+    run, wanted = tmp_path / "run", recipe(ANY, data)
     train(wanted, run, home=tmp_path)
     (run / "results.json").unlink()
     lost = next((data / "train").glob("*/*.png"))
@@ -266,9 +268,9 @@ def test_a_start_that_fails_takes_away_only_what_it_brought(folder, tmp_path):
 
 def test_a_home_folder_is_meant_by_a_tilde(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    train(recipe("cae1", folder, epochs=1), "~/run", home="~")
+    train(recipe(ANY, folder, epochs=1), "~/run", home="~")
     assert (tmp_path / "run" / "results.json").is_file()
-    assert (tmp_path / "saved_models" / "cae1" / "1").is_dir()
+    assert (tmp_path / "saved_models" / ANY / "1").is_dir()
 
 
 def test_the_best_epoch_is_exported_not_the_last(folder, tmp_path):
@@ -319,7 +321,7 @@ def test_trainings_started_at_once_have_folders_of_their_own(tmp_path, monkeypat
 
 
 def test_a_run_has_one_writer(folder, tmp_path):
-    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    run, wanted = tmp_path / "run", recipe(ANY, folder, epochs=1)
     run.mkdir()
     other = os.open(run, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
@@ -331,14 +333,14 @@ def test_a_run_has_one_writer(folder, tmp_path):
 
 
 def test_a_kill_between_export_and_results_exports_once(folder, tmp_path):
-    run, wanted = tmp_path / "run", recipe("cae1", folder, epochs=1)
+    run, wanted = tmp_path / "run", recipe(ANY, folder, epochs=1)
     first = train(wanted, run, home=tmp_path)
     (run / "results.json").unlink()
     again = train(wanted, run, resume=True, home=tmp_path)
     assert again["saved_model"] == first["saved_model"]
-    assert [f.name for f in (tmp_path / "saved_models" / "cae1").iterdir()] == ["1"]
+    assert [f.name for f in (tmp_path / "saved_models" / ANY).iterdir()] == ["1"]
     assert again["seconds"] > first["seconds"] / 2  # of the first process too
-    other = train(recipe("cae1", folder, seed=1, epochs=1), tmp_path / "other", home=tmp_path)
+    other = train(recipe(ANY, folder, seed=1, epochs=1), tmp_path / "other", home=tmp_path)
     assert other["saved_model"].endswith("/2")
 
 
@@ -380,12 +382,12 @@ def test_weight_decay_spares_batch_norm_and_biases():
 
 def test_refuses_what_it_cannot_use(folder, tmp_path):
     with pytest.raises(InputError, match="has no split 'tarin'.*did you mean 'train'"):
-        train(recipe("cae1", folder, split="tarin"), tmp_path / "run", home=tmp_path)
+        train(recipe(ANY, folder, split="tarin"), tmp_path / "run", home=tmp_path)
     assert not (tmp_path / "run").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")
     with pytest.raises(InputError, match="exists and is no run"):
-        train(recipe("cae1", folder), tmp_path / "mine", home=tmp_path)
+        train(recipe(ANY, folder), tmp_path / "mine", home=tmp_path)
     assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
     unlabelled = folder / "train" / "coffee"
     with pytest.raises(InputError, match="resnet18 learns from labels, which .* has not"):
@@ -401,7 +403,7 @@ def test_a_training_that_keras_would_cut_short_is_refused(setting, folder, tmp_p
     choose(1)
     try:
         with pytest.raises(InputError, match=f"stop early: unset KERAS_{setting.upper()}"):
-            train(recipe("cae1", folder), tmp_path / "run", home=tmp_path)
+            train(recipe(ANY, folder), tmp_path / "run", home=tmp_path)
     finally:
         choose(None)
     assert not (tmp_path / "run").exists()
@@ -415,19 +417,19 @@ def test_refuses_a_recipe_that_nobody_checked(folder, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             train(
-                dataclasses.replace(recipe("cae1", folder), **wrong),
+                dataclasses.replace(recipe(ANY, folder), **wrong),
                 tmp_path / "run",
                 home=tmp_path,
             )
     (tmp_path / "saved_models").mkdir()
-    (tmp_path / "saved_models" / "cae1").touch()
-    with pytest.raises(InputError, match="saved_models/cae1 is a file where the export would go"):
-        train(recipe("cae1", folder), tmp_path / "run", home=tmp_path)
+    (tmp_path / "saved_models" / ANY).touch()
+    with pytest.raises(InputError, match=f"saved_models/{ANY} is a file where the export would go"):
+        train(recipe(ANY, folder), tmp_path / "run", home=tmp_path)
 
 
 def test_a_warm_up_without_an_end_is_said(folder, tmp_path, caplog):
     with caplog.at_level("INFO", logger="kfeat"):
-        wanted = recipe("cae1", folder, epochs=1, warmup_epochs=2, learning_rate=0.01)
+        wanted = recipe(ANY, folder, epochs=1, warmup_epochs=2, learning_rate=0.01)
         train(wanted, tmp_path / "run", home=tmp_path)
     assert "does not get beyond 0.005: epochs is 1 and warmup_epochs 2" in caplog.text
 
