@@ -80,29 +80,11 @@ class Normalization:
 
     def outputs(self) -> tf.Tensor:
         """Return the normalised maps, float32 [N, H, W, C]."""
-
-        @tf.custom_gradient
-        def normalized(maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> _WithGradient:
-            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return _backward(self._dense(upstream), maps, gamma, beta, *given)
-
-            return _normalized(maps, gamma, beta, *given), gradient
-
-        given = self._given()
-        return normalized(self.maps, self.gamma, self.beta)
+        return self._computed(_normalized, _backward)
 
     def rectified(self) -> tf.Tensor:
         """Return the normalised maps, float32 [N, H, W, C], with 0 for what is negative."""
-
-        @tf.custom_gradient
-        def rectified(maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> _WithGradient:
-            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return _backward_of_rectified(self._dense(upstream), maps, gamma, beta, *given)
-
-            return _rectified(maps, gamma, beta, *given), gradient
-
-        given = self._given()
-        return rectified(self.maps, self.gamma, self.beta)
+        return self._computed(_rectified, _backward_of_rectified)
 
     def rectified_with(self, added: tf.Tensor) -> tf.Tensor:
         """Return the normalised maps plus others of their shape, with 0 for what is negative."""
@@ -122,6 +104,19 @@ class Normalization:
 
         given = self._given()
         return rectified(self.maps, self.gamma, self.beta, added)
+
+    def _computed(
+        self, forward: Callable[..., tf.Tensor], backward: Callable[..., tuple[tf.Tensor, ...]]
+    ) -> tf.Tensor:
+        @tf.custom_gradient
+        def computed(maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> _WithGradient:
+            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return backward(self._dense(upstream), maps, gamma, beta, *given)
+
+            return forward(maps, gamma, beta, *given), gradient
+
+        given = self._given()
+        return computed(self.maps, self.gamma, self.beta)
 
     def _given(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return self.mean, self.variance, tf.constant(self.epsilon, tf.float32)
