@@ -11,19 +11,39 @@ other ways are used here, each where it is faster on a processor (docs/performan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from kfeat.models import processor, winograd
 
-LEAST_FOR_WINOGRAD = 2**12 if processor.is_narrow() else 2**16
+LEAST_FOR_WINOGRAD = 2**10 if processor.is_narrow() else 2**16
 """From how many weights on, at each position of a kernel, Winograd's method is faster: the fewer
 products a processor does at once, the more it gains from doing fewer."""
 
 LARGEST_BY_POSITIONS = 4
 """Up to which side of the output a kernel larger than 1x1 is faster by positions."""
+
+
+def is_by_winograd(
+    maps: tf.Tensor, kernel_shape: Sequence[int], strides: tuple[int, int], padding: str
+) -> bool:
+    """Whether `convolve` takes Winograd's method, which is the fastest where it applies.
+
+    Args:
+        maps: [N, H, W, C], all but N known.
+        kernel_shape: [height, width, C, F].
+        strides: along height and width.
+        padding: ``"valid"`` or ``"same"``.
+    """
+    *size, channels, filters = kernel_shape
+    return (
+        padding == "same"
+        and tuple(strides) == (1, 1)
+        and winograd.applies(maps, size)
+        and channels * filters >= LEAST_FOR_WINOGRAD
+    )
 
 
 def convolve(
@@ -40,12 +60,7 @@ def convolve(
     Returns:
         [N, H', W', F].
     """
-    if (
-        padding == "same"
-        and tuple(strides) == (1, 1)
-        and winograd.applies(maps, kernel)
-        and kernel.shape[2] * kernel.shape[3] >= LEAST_FOR_WINOGRAD
-    ):
+    if is_by_winograd(maps, kernel.shape, strides, padding):
         return winograd.convolve(maps, kernel)
     size, kernel_size = maps.shape[1:3], kernel.shape[:2]
     output_size = [

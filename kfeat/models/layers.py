@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kfeat.errors import InputError
 from kfeat.models import processor
-from kfeat.models.convolution import convolve
+from kfeat.models.convolution import convolve, is_by_winograd
 from kfeat.models.normalization import Normalization, applies
 
 if keras.backend.backend() != "tensorflow":
@@ -115,7 +115,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class ReLU(keras.layers.ReLU):
     """`keras.layers.ReLU`, in one walk through memory with a `BatchNormalization` before it.
 
-    Outputs, gradients and arguments are those of Keras's own layer.
+    Outputs, gradients and arguments are those of Keras's own layer; but where it is one walk, there
+    is no gradient by what the batch normalisation put out, only by what went into it.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -187,7 +188,7 @@ class Conv2D(keras.layers.Conv2D):
         "float32": 2**12 if processor.is_narrow() else 2**15,
     }
     """By type, from how many weights on, at each position of a kernel larger than 1x1, the
-    products are faster."""
+    products are faster where Winograd's method does not apply."""
 
     PER_OUTPUT: ClassVar = {"bfloat16": (512, 32)} if processor.is_narrow() else {}
     """By type, how many of these weights it takes for each pixel of a map that comes out; for a
@@ -214,6 +215,8 @@ class Conv2D(keras.layers.Conv2D):
         ):
             return False
         if self.kernel_size == (1, 1):
+            return True
+        if is_by_winograd(inputs, self.kernel.shape, self.strides, self.padding):
             return True
         dtype = inputs.dtype.name
         weights = inputs.shape[3] * self.filters

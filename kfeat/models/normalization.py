@@ -3,7 +3,8 @@
 TensorFlow's fused kernel walks through maps twice for the statistics and once for the outputs; the
 sum of a residual block and its ReLU are two more walks. Where maps are larger than the caches, that
 is what all of this costs (docs/performance.md). Here one walk takes the statistics, and one
-normalises, adds and rectifies; backward, one takes the sums and one gives the gradient.
+normalises, adds and rectifies; backward, one takes the sums and one gives the gradient, after
+TensorFlow's own for the ReLU where something was added.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ FEWEST_CHANNELS = 16
 
 SLICES = 8
 """Up to how many slices of the maps are added in one loop. More take longer to compile."""
+
+TWICE = "kfeat's batch norm has no second derivatives in training: use Keras's layer for them"
 
 
 def applies(maps: tf.Tensor) -> bool:
@@ -48,7 +51,7 @@ class Normalization:
     """Maps, and the means and variances over a batch and its pixels that normalise them.
 
     What it returns has gradients by ``maps``, through their statistics too, by ``gamma`` and by
-    ``beta``.
+    ``beta``. These have none of their own by ``maps``: asking for them raises `LookupError`.
 
     Source: Ioffe and Szegedy 2015, arXiv 1502.03167, algorithm 1, and the gradients below it.
     """
@@ -76,7 +79,8 @@ class Normalization:
         cls, maps: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
     ) -> Normalization:
         """Take the statistics of maps."""
-        return cls(maps, gamma, beta, epsilon, *_statistics(tf.stop_gradient(maps)))
+        once = tf.raw_ops.PreventGradient(input=maps, message=TWICE)
+        return cls(maps, gamma, beta, epsilon, *_statistics(once))
 
     def outputs(self) -> tf.Tensor:
         """Return the normalised maps, float32 [N, H, W, C]."""

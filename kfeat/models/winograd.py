@@ -13,6 +13,7 @@ Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks"
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -23,14 +24,19 @@ POINTS = (0, 1, -1, 2, -2)
 TILES = (2, 3, 4)
 """Sides m of a tile. Larger ones need points farther apart, and lose digits."""
 
+LEAST_TO_COMPILE = 2**13
+"""From how many values an image on maps are combined along rows and then along columns, in loops
+that XLA compiles: a third of the operations, and nothing is copied to be multiplied. To have them
+compiled takes a second for each shape, which smaller maps do not bring in soon."""
 
-def applies(maps: tf.Tensor, kernel: tf.Tensor) -> bool:
+
+def applies(maps: tf.Tensor, kernel_size: Sequence[int]) -> bool:
     """Whether `convolve` can, and saves products: 3x3 kernels on float32 maps of 3x3 or more.
 
     In bfloat16 the combinations would be rounded to 8 bits each. Of smaller maps, a kernel meets
     no more pixels than a tile has products.
     """
-    if kernel.shape[:2] != (KERNEL, KERNEL) or maps.dtype != tf.float32:
+    if tuple(kernel_size) != (KERNEL, KERNEL) or maps.dtype != tf.float32:
         return False
     height, width = maps.shape[1:3]
     met = (KERNEL * height - 2) * (KERNEL * width - 2)
@@ -80,61 +86,125 @@ class _Tiling:
         self.tile = min(TILES, key=lambda tile: products(tile, height, width))
         self.patch = self.tile + KERNEL - 1
         self.rows, self.columns = -(-height // self.tile), -(-width // self.tile)
-        self.for_outputs, self.for_inputs, self.for_kernel = (
-            tf.constant(np.kron(matrix, matrix), tf.float32) for matrix in transforms(self.tile)
-        )
+        self.transforms = transforms(self.tile)
 
     def combine_inputs(self, maps: tf.Tensor) -> tf.Tensor:
         """[N, H, W, C] -> [(m + 2)**2, N * tiles, C], from overlapping patches."""
-        patches = self._cut(maps, self.patch, 1)
-        return self._combine(self.for_inputs, patches)
+        _, for_inputs, _ = self.transforms
+        return self._combine_squares(for_inputs, maps, 1)
 
     def combine_kernel(self, kernel: tf.Tensor, turned: bool = False) -> tf.Tensor:
         """[3, 3, C, F] -> [(m + 2)**2, C, F]; of the kernel turned by 180 degrees if ``turned``."""
-        transform = self.for_kernel[:, ::-1] if turned else self.for_kernel
-        return self._combine(transform, tf.reshape(kernel, [KERNEL**2, *kernel.shape[2:]]))
+        *_, for_kernel = self.transforms
+        transform = np.kron(for_kernel, for_kernel)
+        if turned:
+            transform = transform[:, ::-1]
+        return _combine(transform, tf.reshape(kernel, [KERNEL**2, *kernel.shape[2:]]))
 
     def outputs(self, combined: tf.Tensor, kernel: tf.Tensor, transpose: bool) -> tf.Tensor:
         """Multiply combined inputs and kernel: [N, H, W, F]; of [F, C] kernels if ``transpose``."""
         products = tf.matmul(combined, kernel, transpose_b=transpose)
-        tiles = self._combine(self.for_outputs, products)
-        depth = tiles.shape[2]
-        count = tf.shape(tiles)[1]
-        row, column = np.indices(self.size)
-        within = row % self.tile * self.tile + column % self.tile
-        tile = row // self.tile * self.columns + column // self.tile
-        first = tf.range(0, count, self.rows * self.columns)[:, None, None]
-        places = within.astype(np.int32) * count + tile.astype(np.int32) + first
-        maps = tf.gather(tf.reshape(tiles, [-1, depth]), places)
+        depth = products.shape[2]
+        for_outputs, *_ = self.transforms
+        if _is_compiled(*self.size, depth):
+            matrix = tf.constant(for_outputs, tf.float32)
+            maps = _spread_rows(matrix, products, self.rows, self.columns)
+            maps = _spread_columns(matrix, maps)[:, : self.size[0], : self.size[1]]
+        else:
+            tiles = _combine(np.kron(for_outputs, for_outputs), products)
+            count = tf.shape(tiles)[1]
+            row, column = np.indices(self.size)
+            within = row % self.tile * self.tile + column % self.tile
+            tile = row // self.tile * self.columns + column // self.tile
+            first = tf.range(0, count, self.rows * self.columns)[:, None, None]
+            places = within.astype(np.int32) * count + tile.astype(np.int32) + first
+            maps = tf.gather(tf.reshape(tiles, [-1, depth]), places)
         return tf.ensure_shape(maps, [None, *self.size, depth])
 
     def kernel_gradient(self, combined: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
         """The transposes of `outputs` and `combine_kernel`: [3, 3, C, F]."""
-        tiles = self._cut(upstream, self.tile, 0)
-        products = self._combine(tf.transpose(self.for_outputs), tiles)
+        for_outputs, _, for_kernel = self.transforms
+        products = self._combine_squares(for_outputs.T, upstream, 0)
         kernel = tf.matmul(combined, products, transpose_a=True)
-        kernel = self._combine(tf.transpose(self.for_kernel), kernel)
+        kernel = _combine(np.kron(for_kernel, for_kernel).T, kernel)
         return tf.reshape(kernel, [KERNEL, KERNEL, *kernel.shape[1:]])
 
-    def _cut(self, maps: tf.Tensor, side: int, before: int) -> tf.Tensor:
-        """Squares of a side, a tile apart, from ``before`` the maps on: [side**2, N * tiles, C]."""
-        depth = maps.shape[3]
+    def _combine_squares(self, transform: np.ndarray, maps: tf.Tensor, before: int) -> tf.Tensor:
+        """Combine squares, a tile apart, from ``before`` the maps on: [P**2, N * tiles, C].
+
+        Args:
+            transform: [P, Q], for both axes of squares of Q pixels a side.
+            maps: [N, H, W, C].
+            before: how far above the maps, and to their left, the first square begins.
+        """
+        side, depth = transform.shape[1], maps.shape[3]
         height, width = ((n - 1) * self.tile + side for n in (self.rows, self.columns))
         after = [height - before - self.size[0], width - before - self.size[1]]
         if before or any(after):
             maps = tf.pad(maps, [[0, 0], [before, after[0]], [before, after[1]], [0, 0]])
+        if _is_compiled(*self.size, depth):
+            matrix = tf.constant(transform, tf.float32)
+            return _combine_columns(matrix, _combine_rows(matrix, maps, self.tile), self.tile)
         row, column, down, across = np.indices((side, side, self.rows, self.columns))
         places = (down * self.tile + row) * width + across * self.tile + column
         places = places.reshape(side**2, 1, -1).astype(np.int32)
         first = tf.range(tf.shape(maps)[0])[:, None] * (height * width)
         flat = tf.reshape(maps, [-1, depth])
-        return tf.gather(flat, tf.reshape(places + first, [side**2, -1]))
+        patches = tf.gather(flat, tf.reshape(places + first, [side**2, -1]))
+        return _combine(np.kron(transform, transform), patches)
 
-    @staticmethod
-    def _combine(transform: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """[P, Q] transform of [Q, A, B] values: [P, A, B]."""
-        combined = tf.matmul(transform, tf.reshape(values, [values.shape[0], -1]))
-        return tf.reshape(combined, [transform.shape[0], -1, values.shape[2]])
+
+def _is_compiled(height: int, width: int, depth: int) -> bool:
+    return height * width * depth >= LEAST_TO_COMPILE
+
+
+def _combine(transform: np.ndarray, values: tf.Tensor) -> tf.Tensor:
+    """[P, Q] transform of [Q, A, B] values: [P, A, B]."""
+    matrix = tf.constant(transform, tf.float32)
+    combined = tf.matmul(matrix, tf.reshape(values, [values.shape[0], -1]))
+    return tf.reshape(combined, [transform.shape[0], -1, values.shape[2]])
+
+
+def _weighted(matrix: tf.Tensor, parts: Sequence[tf.Tensor], axis: int) -> tf.Tensor:
+    """[P, Q] transform of Q parts, along a new axis."""
+    terms = [tf.expand_dims(part, axis) for part in parts]
+    shape = [-1 if i == axis else 1 for i in range(len(terms[0].shape))]
+    return tf.add_n([tf.reshape(matrix[:, q], shape) * term for q, term in enumerate(terms)])
+
+
+# XLA would compute rows anew for each column that it needs them for, if both were one function.
+
+
+@tf.function(jit_compile=True)
+def _combine_rows(matrix: tf.Tensor, maps: tf.Tensor, tile: int) -> tf.Tensor:
+    """[P, Q] transform of Q rows from every tile-th on: [N, H, W, C] -> [P, N, rows, W, C]."""
+    last = maps.shape[1] - matrix.shape[1] + 1
+    rows = [maps[:, q : q + last : tile] for q in range(matrix.shape[1])]
+    return _weighted(matrix, rows, 0)
+
+
+@tf.function(jit_compile=True)
+def _combine_columns(matrix: tf.Tensor, maps: tf.Tensor, tile: int) -> tf.Tensor:
+    """The same of columns: [P, N, rows, W, C] -> [P**2, N * rows * columns, C]."""
+    last = maps.shape[3] - matrix.shape[1] + 1
+    columns = [maps[:, :, :, q : q + last : tile] for q in range(matrix.shape[1])]
+    return tf.reshape(_weighted(matrix, columns, 1), [matrix.shape[0] ** 2, -1, maps.shape[4]])
+
+
+@tf.function(jit_compile=True)
+def _spread_rows(matrix: tf.Tensor, products: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
+    """[m, P] transform: [P**2, N * rows * columns, F] -> [P, N, rows, m, columns, F]."""
+    side = matrix.shape[1]
+    tiles = tf.reshape(products, [side, side, -1, rows, columns, products.shape[2]])
+    return _weighted(matrix, tf.unstack(tiles), 3)
+
+
+@tf.function(jit_compile=True)
+def _spread_columns(matrix: tf.Tensor, tiles: tf.Tensor) -> tf.Tensor:
+    """The same of columns: [P, N, rows, m, columns, F] -> [N, rows * m, columns * m, F]."""
+    rows, m, columns, depth = tiles.shape[2:]
+    maps = _weighted(matrix, tf.unstack(tiles), 4)
+    return tf.reshape(maps, [-1, rows * m, columns * m, depth])
 
 
 @functools.cache

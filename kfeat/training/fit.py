@@ -348,7 +348,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         log.info("batch size %d: there are no more images to learn from", batch_size)
     steps = len(training) // batch_size
     log.info(
-        "%s learns from %d images of %s %s, %d held out; %d epochs of %d steps",
+        "%s learns from %d images of %s %s, %d held out; epochs: %d, steps in each: %d",
         recipe.model,
         len(training),
         source.name,

@@ -48,6 +48,16 @@ def test_equals_tensorflow_in_outputs_and_gradients(sides, kernel, strides, padd
 @settings(max_examples=30, deadline=None)
 @given(sides=st.tuples(st.integers(1, 14), st.integers(1, 14)), seed=st.integers(0, 2**16))
 def test_winograd_is_a_convolution_to_float32s_precision(sides, seed):
+    assert_is_a_convolution(sides, seed)
+
+
+@pytest.mark.parametrize("sides", [(1, 4), (3, 3), (5, 8), (13, 7)])
+def test_so_it_is_by_compiled_loops(sides, monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST_TO_COMPILE", 0)
+    assert_is_a_convolution(sides, 0)
+
+
+def assert_is_a_convolution(sides, seed):
     rng = np.random.default_rng(seed)
     x, w = rng.normal(size=(2, *sides, 8)), rng.normal(size=(3, 3, 8, 6))
     exact = outputs_and_gradients(

@@ -34,41 +34,55 @@ def test_equals_the_formula_in_float64(batch, height, width, channels):
         for_beta, for_gamma = passed.sum((0, 1, 2)), (passed * normal).sum((0, 1, 2))
         for_maps = gamma / np.sqrt(variance + epsilon)
         for_maps = for_maps * (passed - for_beta / n - normal * for_gamma / n)
-        return [
-            np.maximum(outputs, 0) if rectify else outputs,
-            for_maps,
-            for_gamma,
-            for_beta,
-            passed,
-        ]
+        outputs = np.maximum(outputs, 0) if rectify else outputs
+        for_added = passed if added is other else None
+        return [mean, variance, outputs, for_maps, for_gamma, for_beta, for_added]
 
     inputs = [tf.constant(value, tf.float32) for value in (maps, gamma, beta, other)]
-    *inputs, added = inputs
     for compute, right in (
         (lambda normalization: normalization.outputs(), expected(0, False)),
         (lambda normalization: normalization.rectified(), expected(0, True)),
-        (lambda normalization: normalization.rectified_with(added), expected(other, True)),
+        (lambda normalization: normalization.rectified_with(inputs[3]), expected(other, True)),
     ):
         with tf.GradientTape() as tape:
-            tape.watch([*inputs, added])
-            normalization = Normalization.of(*inputs, epsilon)
+            tape.watch(inputs)
+            normalization = Normalization.of(*inputs[:3], epsilon)
             outputs = compute(normalization)
-        found = tape.gradient(outputs, [*inputs, added], tf.constant(upstream, tf.float32))
-        statistics = normalization.mean, normalization.variance
-        for value, wanted in zip(
-            [outputs, *found, *statistics], [*right, mean, variance], strict=True
-        ):
-            if value is not None:  # nothing was added
+        found = tape.gradient(outputs, inputs, tf.constant(upstream, tf.float32))
+        found = [normalization.mean, normalization.variance, outputs, *found]
+        for value, wanted in zip(found, right, strict=True):
+            if wanted is None:
+                assert value is None
+            else:
                 near = 1e-4 * max(1, abs(wanted).max())
                 np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=near)
 
 
-def test_a_mean_far_from_zero_costs_no_digits_of_the_variance():
-    """As the difference of two mean squares it would come out as 0, or below."""
-    x = np.random.default_rng(0).normal(10_000, 1, (8, 16, 16, 32)).astype("float32")
-    normalization = Normalization.of(tf.constant(x), tf.ones(32), tf.zeros(32), 1e-3)
-    variance = x.astype("float64").var((0, 1, 2))
-    np.testing.assert_allclose(normalization.variance, variance, rtol=1e-3)
+def test_what_is_not_a_number_is_not_rectified_away():
+    """Else a training that diverges would go on as if nothing had happened."""
+    maps = np.random.default_rng(0).normal(size=(4, 8, 8, 16)).astype("float32")
+    maps[1, 2, 3, 5] = np.nan
+    normalization = Normalization.of(tf.constant(maps), tf.ones(16), tf.zeros(16), 1e-3)
+    for outputs in (
+        normalization.outputs(),
+        normalization.rectified(),
+        normalization.rectified_with(tf.ones(maps.shape)),
+    ):
+        lost = np.isnan(outputs)
+        assert lost[..., 5].all() and lost.sum() == lost[..., 5].size
+
+
+def test_gradients_of_its_gradients_are_refused():
+    """The statistics are constants to its gradients, whose own would lack what goes by these."""
+    maps = tf.random.normal([4, 8, 8, 16])
+    with tf.GradientTape() as outer:
+        outer.watch(maps)
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            cubes = Normalization.of(maps, tf.ones(16), tf.zeros(16), 1e-3).outputs() ** 3
+        gradient = tape.gradient(cubes, maps)
+    with pytest.raises(LookupError, match="second derivatives"):
+        outer.gradient(gradient, maps)
 
 
 @pytest.mark.parametrize("after", ["gather", "random_crop"])

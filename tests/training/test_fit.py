@@ -21,6 +21,7 @@ import pytest
 from kfeat import compose, train
 from kfeat.data import pipeline
 from kfeat.errors import InputError
+from kfeat.models import normalization, winograd
 from kfeat.serving import encoder, export
 from kfeat.training import recipe as recipes
 from kfeat.training import reconstruction
@@ -55,8 +56,11 @@ def assert_same_weights(one, other):
     ],
 )
 def test_a_run_holds_what_is_needed_to_repeat_it_to_the_bit(
-    model, precision, optimizer, folder, tmp_path
+    model, precision, optimizer, folder, tmp_path, monkeypatch
 ):
+    # Compiled loops for images so small, too.
+    monkeypatch.setattr(normalization, "SMALL", 2**13)
+    monkeypatch.setattr(winograd, "LEAST_TO_COMPILE", 2**12)
     run, again = tmp_path / "run", tmp_path / "again"
     wanted = recipe(model, folder, precision=precision, optimizer=optimizer)
     results = train(wanted, run, home=tmp_path)
