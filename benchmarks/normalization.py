@@ -16,13 +16,12 @@ column `used` says where kfeat has it compiled.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from rounds import seconds, show
+
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as kfeat has it
 
 SHAPES = (
@@ -79,12 +78,6 @@ def layers(
     return lambda: step(maps, upstream)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -119,10 +112,7 @@ def main() -> None:
             "first_seconds": round(first, 1),
             "used": applies(tf.TensorSpec([a.batch, side, side, channels])),
         }
-        if a.json:
-            print(json.dumps(line), flush=True)
-        else:
-            print("  ".join(f"{name} {value!s:<6}" for name, value in line.items()), flush=True)
+        show(line, a.json)
 
 
 if __name__ == "__main__":

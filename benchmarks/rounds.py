@@ -1,4 +1,4 @@
-"""Rivals timed in turns, each in a process of its own.
+"""Rivals timed in turns: whole networks, each in a process of its own; see `seconds` for others.
 
 A benchmark names its rivals, and for each a function that sets it up and returns what is to be
 timed. Every rival gets a fresh process with nothing but its own libraries in it. All are set up
@@ -63,6 +63,13 @@ def serve(run: Callable[[], int]) -> None:
         start = time.perf_counter()
         count = run()
         print(count / (time.perf_counter() - start), flush=True)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long one call takes, of rivals that are small enough to live in one process."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 class Rival:
@@ -164,3 +171,11 @@ def report(line: dict, rates: dict[str, list[float]], ours: str, as_json: bool) 
     for name, value in ratios.items():
         print(f"   {name} {medians[name]:8.1f} (x {value:.2f})", end="")
     print(flush=True)
+
+
+def show(line: dict, as_json: bool) -> None:
+    """Print one case of a table, each value with its name."""
+    if as_json:
+        print(json.dumps(line), flush=True)
+    else:
+        print("  ".join(f"{name} {value!s:<6}" for name, value in line.items()), flush=True)

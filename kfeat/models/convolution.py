@@ -1,6 +1,6 @@
 """A convolution that learns by multiplying matrices, where that is faster than oneDNN.
 
-TensorFlow hands convolutions and their gradients to oneDNN, which computes them directly. Three
+TensorFlow hands convolutions and their gradients to oneDNN, which computes them directly. Two
 other ways are used here, each where it is faster on a processor (docs/performance.md):
 
 * by positions: what the kernel holds at one position meets the maps shifted by it, which is one
@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from kfeat.models import processor, winograd
 
-LEAST_FOR_WINOGRAD = 2**10 if processor.is_narrow() else 2**16
-"""From how many weights on, at each position of a kernel, Winograd's method is faster: the fewer
+FEWEST_FOR_WINOGRAD = 32 if processor.is_narrow() else 256
+"""From how many channels on, coming in and going out, Winograd's method is faster: the fewer
 products a processor does at once, the more it gains from doing fewer."""
 
 LARGEST_BY_POSITIONS = 4
@@ -42,7 +42,7 @@ def is_by_winograd(
         padding == "same"
         and tuple(strides) == (1, 1)
         and winograd.applies(maps, size)
-        and channels * filters >= LEAST_FOR_WINOGRAD
+        and min(channels, filters) >= FEWEST_FOR_WINOGRAD
     )
 
 

@@ -19,6 +19,8 @@ from fractions import Fraction
 import numpy as np
 import tensorflow as tf
 
+from kfeat.models import processor
+
 KERNEL = 3
 POINTS = (0, 1, -1, 2, -2)
 TILES = (2, 3, 4)
@@ -26,14 +28,15 @@ TILES = (2, 3, 4)
 
 LEAST_TO_COMPILE = 2**13
 """From how many values an image on maps are combined along rows and then along columns, in loops
-that XLA compiles: a third of the operations, and nothing is copied to be multiplied. To have them
-compiled takes a second for each shape, which smaller maps do not bring in soon."""
+that XLA compiles: a third of the operations, and tiles are not cut out beforehand. To have them
+compiled takes a second for each shape, the size of the batch included, which smaller maps do not
+bring in soon."""
 
 
 def applies(maps: tf.Tensor, kernel_size: Sequence[int]) -> bool:
-    """Whether `convolve` can, and saves products: 3x3 kernels on float32 maps of 3x3 or more.
+    """Whether `convolve` can, and saves products: 3x3 kernels on float32 maps, but the smallest.
 
-    In bfloat16 the combinations would be rounded to 8 bits each. Of smaller maps, a kernel meets
+    In bfloat16 the combinations would be rounded to 8 bits each. Of maps of 2x2, a kernel meets
     no more pixels than a tile has products.
     """
     if tuple(kernel_size) != (KERNEL, KERNEL) or maps.dtype != tf.float32:
@@ -68,6 +71,8 @@ def convolve(maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         outputs = tiling.outputs(combined, tiling.combine_kernel(kernel), transpose=False)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # It comes as slices from `tf.gather`, and of unknown shape from other functions.
+            upstream = tf.ensure_shape(tf.convert_to_tensor(upstream), outputs.shape)
             # The maps' gradient is a convolution too, with the kernel turned around.
             turned = tiling.combine_kernel(kernel, turned=True)
             for_maps = tiling.outputs(tiling.combine_inputs(upstream), turned, transpose=True)
@@ -84,7 +89,6 @@ class _Tiling:
     def __init__(self, height: int, width: int) -> None:
         self.size = (height, width)
         self.tile = min(TILES, key=lambda tile: products(tile, height, width))
-        self.patch = self.tile + KERNEL - 1
         self.rows, self.columns = -(-height // self.tile), -(-width // self.tile)
         self.transforms = transforms(self.tile)
 
@@ -106,7 +110,7 @@ class _Tiling:
         products = tf.matmul(combined, kernel, transpose_b=transpose)
         depth = products.shape[2]
         for_outputs, *_ = self.transforms
-        if _is_compiled(*self.size, depth):
+        if is_compiled(*self.size, depth):
             matrix = tf.constant(for_outputs, tf.float32)
             maps = _spread_rows(matrix, products, self.rows, self.columns)
             maps = _spread_columns(matrix, maps)[:, : self.size[0], : self.size[1]]
@@ -142,7 +146,7 @@ class _Tiling:
         after = [height - before - self.size[0], width - before - self.size[1]]
         if before or any(after):
             maps = tf.pad(maps, [[0, 0], [before, after[0]], [before, after[1]], [0, 0]])
-        if _is_compiled(*self.size, depth):
+        if is_compiled(*self.size, depth):
             matrix = tf.constant(transform, tf.float32)
             return _combine_columns(matrix, _combine_rows(matrix, maps, self.tile), self.tile)
         row, column, down, across = np.indices((side, side, self.rows, self.columns))
@@ -154,8 +158,9 @@ class _Tiling:
         return _combine(np.kron(transform, transform), patches)
 
 
-def _is_compiled(height: int, width: int, depth: int) -> bool:
-    return height * width * depth >= LEAST_TO_COMPILE
+def is_compiled(height: int, width: int, depth: int) -> bool:
+    """Whether maps of a size are combined in compiled loops."""
+    return height * width * depth >= LEAST_TO_COMPILE and "avx2" in processor.flags()
 
 
 def _combine(transform: np.ndarray, values: tf.Tensor) -> tf.Tensor:
@@ -172,21 +177,22 @@ def _weighted(matrix: tf.Tensor, parts: Sequence[tf.Tensor], axis: int) -> tf.Te
     return tf.add_n([tf.reshape(matrix[:, q], shape) * term for q, term in enumerate(terms)])
 
 
-# XLA would compute rows anew for each column that it needs them for, if both were one function.
+# XLA would compute rows anew for each column that they are needed for, if both were one function.
 
 
 @tf.function(jit_compile=True)
 def _combine_rows(matrix: tf.Tensor, maps: tf.Tensor, tile: int) -> tf.Tensor:
-    """[P, Q] transform of Q rows from every tile-th on: [N, H, W, C] -> [P, N, rows, W, C]."""
+    """[P, Q] transform of Q rows from every tile-th on: [N, H, W, C] -> [N, rows, P, W, C]."""
     last = maps.shape[1] - matrix.shape[1] + 1
     rows = [maps[:, q : q + last : tile] for q in range(matrix.shape[1])]
-    return _weighted(matrix, rows, 0)
+    return _weighted(matrix, rows, 2)
 
 
 @tf.function(jit_compile=True)
 def _combine_columns(matrix: tf.Tensor, maps: tf.Tensor, tile: int) -> tf.Tensor:
-    """The same of columns: [P, N, rows, W, C] -> [P**2, N * rows * columns, C]."""
+    """The same of columns: [N, rows, P, W, C] -> [P**2, N * rows * columns, C]."""
     last = maps.shape[3] - matrix.shape[1] + 1
+    maps = tf.transpose(maps, [2, 0, 1, 3, 4])
     columns = [maps[:, :, :, q : q + last : tile] for q in range(matrix.shape[1])]
     return tf.reshape(_weighted(matrix, columns, 1), [matrix.shape[0] ** 2, -1, maps.shape[4]])
 

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfeat.models import winograd
+from kfeat.models import processor, winograd
 from kfeat.models.convolution import convolve
 from kfeat.models.layers import Conv2D
 
@@ -48,26 +50,56 @@ def test_equals_tensorflow_in_outputs_and_gradients(sides, kernel, strides, padd
 @settings(max_examples=30, deadline=None)
 @given(sides=st.tuples(st.integers(1, 14), st.integers(1, 14)), seed=st.integers(0, 2**16))
 def test_winograd_is_a_convolution_to_float32s_precision(sides, seed):
-    assert_is_a_convolution(sides, seed)
+    assert_is_a_convolution(
+        functools.partial(outputs_and_gradients, winograd.convolve), sides, seed
+    )
 
 
 @pytest.mark.parametrize("sides", [(1, 4), (3, 3), (5, 8), (13, 7)])
-def test_so_it_is_by_compiled_loops(sides, monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_so_it_is_in_a_graph_by_compiled_loops_on_avx2(sides, compiled, monkeypatch):
     monkeypatch.setattr(winograd, "LEAST_TO_COMPILE", 0)
-    assert_is_a_convolution(sides, 0)
+    monkeypatch.setattr(processor, "flags", lambda: {"avx2"} if compiled else set())
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *sides, 8]), tf.TensorSpec([3, 3, 8, 6])])
+    def computed(x, w):
+        return outputs_and_gradients(winograd.convolve, x, w)
+
+    assert_is_a_convolution(computed, sides, 0)
+    functions = computed.get_concrete_function().graph.as_graph_def().library.function
+    by_xla = [f for f in functions if f.attr["_XlaMustCompile"].b]
+    # Rows and columns: of inputs and outputs, of both for the maps' gradient, for the kernel's.
+    assert sum("row" in f.signature.name for f in by_xla) == (5 if compiled else 0)
+    assert sum("column" in f.signature.name for f in by_xla) == (5 if compiled else 0)
 
 
-def assert_is_a_convolution(sides, seed):
+def assert_is_a_convolution(computed, sides, seed):
     rng = np.random.default_rng(seed)
     x, w = rng.normal(size=(2, *sides, 8)), rng.normal(size=(3, 3, 8, 6))
     exact = outputs_and_gradients(
         lambda *a: tf.nn.conv2d(*a, 1, "SAME"), tf.constant(x), tf.constant(w)
     )
-    ours = outputs_and_gradients(
-        winograd.convolve, tf.constant(x, tf.float32), tf.constant(w, tf.float32)
-    )
+    ours = computed(tf.constant(x, tf.float32), tf.constant(w, tf.float32))
     for a, b in zip(ours, exact, strict=True):
         assert np.linalg.norm(np.asarray(a) - b) < 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("after", ["gather", "random_crop"])
+def test_winograds_gradients_that_come_as_slices_or_of_unknown_shape(after):
+    kernel, found = tf.random.normal([3, 3, 8, 6]), []
+    for convolve_by in (winograd.convolve, lambda *a: tf.nn.conv2d(*a, 1, "SAME")):
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 8])])
+        def gradient(maps, convolve_by=convolve_by):
+            outputs = convolve_by(maps, kernel)
+            if after == "gather":
+                seen = tf.gather(outputs, [1, 3])
+            else:
+                seen = tf.image.random_crop(outputs, [4, 8, 8, 6])
+            return tf.gradients(seen**2, maps)[0]
+
+        found.append(gradient(tf.ones([4, 8, 8, 8])))
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("tile", winograd.TILES)
