@@ -46,7 +46,7 @@ import keras
 from keras import layers
 
 from kfeat.models.catalog import FEATURE_SIZE
-from kfeat.models.layers import BatchNormalization, Conv2D, ReLU
+from kfeat.models.layers import BatchNormalization, Conv2D, Conv2DTranspose, ReLU
 
 FILTERS = (32, 64, 128, 256)
 BOTTLENECK_FILTERS = FEATURE_SIZE // 4  # a feature is a map's mean over one of four quadrants
@@ -142,7 +142,7 @@ def _decode(x: keras.KerasTensor, skipped: Sequence[keras.KerasTensor] = ()) -> 
     """Return the reconstruction from maps of S/16; ``skipped`` are maps of S/2, S/4, S/8."""
     for level in range(len(FILTERS), 0, -1):
         filters = FILTERS[level - 1] // 2
-        x = layers.Conv2DTranspose(
+        x = Conv2DTranspose(
             filters, 2, 2, use_bias=False, kernel_initializer="he_normal", name=f"up{level}_1_conv"
         )(x)
         x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"up{level}_1_bn")(x)

@@ -177,8 +177,10 @@ class Conv2D(keras.layers.Conv2D):
     Outputs and gradients are those of Keras's own layer; arguments are the same. On a processor,
     oneDNN's gradient of a kernel is slow where there are many channels, and small maps with
     them, as in the later stages of a network, and for kernels of 1x1; see
-    `kfeat.models.convolution.kernel_gradient`. On a GPU, and where the product does not apply
-    (groups, dilation, channels first), Keras's own code runs.
+    `kfeat.models.convolution.kernel_gradient`. In training, bfloat16 that a processor cannot
+    multiply is computed as float32, and rounded: TensorFlow's own gradients take ten times as
+    long. On a GPU, and where the product does not apply (groups, dilation, channels first), Keras's
+    own code runs.
 
     Input and output: float32, float16 or bfloat16 [N, H, W, C].
     """
@@ -196,24 +198,28 @@ class Conv2D(keras.layers.Conv2D):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Convolve ``inputs``, for a gradient to be asked for if ``training``."""
-        if not (training and self._multiplies(inputs)):
+        if not (training and self._is_plain(inputs)):
             return super().call(inputs)
-        kernel = tf.convert_to_tensor(self.kernel)
-        outputs = convolve(inputs, kernel, self.strides, self.padding)
-        if self.use_bias:
-            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
-        return self.activation(outputs)
+        maps, kernel = _multipliable(inputs, tf.convert_to_tensor(self.kernel))
+        if self._multiplies(maps):
+            outputs = convolve(maps, kernel, self.strides, self.padding)
+        elif maps is not inputs:
+            outputs = tf.nn.conv2d(maps, kernel, self.strides, self.padding.upper())
+        else:
+            return super().call(inputs)
+        return _finished(self, outputs, inputs.dtype)
 
-    def _multiplies(self, inputs: tf.Tensor) -> bool:
-        if not (
+    def _is_plain(self, inputs: tf.Tensor) -> bool:
+        return (
             self.data_format == "channels_last"
             and self.padding in ("valid", "same")
             and self.dilation_rate == (1, 1)
             and self.groups == 1
             and None not in inputs.shape[1:]
             and not tf.config.list_physical_devices("GPU")
-        ):
-            return False
+        )
+
+    def _multiplies(self, inputs: tf.Tensor) -> bool:
         if self.kernel_size == (1, 1):
             return True
         if is_by_winograd(inputs, self.kernel.shape, self.strides, self.padding):
@@ -224,3 +230,47 @@ class Conv2D(keras.layers.Conv2D):
         dense, strided = self.PER_OUTPUT.get(dtype, (0, 0))
         per_output = dense if self.strides == (1, 1) else strided
         return weights >= max(self.SMALLEST.get(dtype, float("inf")), per_output * height * width)
+
+
+@keras.saving.register_keras_serializable(package="kfeat")
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose`; bfloat16 that a processor cannot multiply as in `Conv2D`.
+
+    Outputs, gradients and arguments are those of Keras's own layer.
+
+    Input and output: float32, float16 or bfloat16 [N, H, W, C].
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolve ``inputs``, transposed."""
+        maps, kernel = _multipliable(inputs, tf.convert_to_tensor(self.kernel))
+        if maps is inputs or self.data_format != "channels_last":
+            return super().call(inputs)
+        outputs = keras.ops.conv_transpose(
+            maps,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        return _finished(self, outputs, inputs.dtype)
+
+
+def _multipliable(*tensors: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return tensors as they are, or as float32 where they are bfloat16 and are to be emulated."""
+    emulated = (
+        tensors[0].dtype == "bfloat16"
+        and not processor.bfloat16_flags()
+        and not tf.config.list_physical_devices("GPU")
+    )
+    return tuple(tf.cast(tensor, tf.float32) for tensor in tensors) if emulated else tensors
+
+
+def _finished(layer: keras.layers.Layer, outputs: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Return what a layer has convolved with its bias and its activation, of a type."""
+    if layer.use_bias:
+        bias = tf.cast(tf.convert_to_tensor(layer.bias), outputs.dtype)
+        outputs = tf.nn.bias_add(outputs, bias)
+    return layer.activation(tf.cast(outputs, dtype))

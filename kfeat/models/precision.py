@@ -10,9 +10,6 @@ RESOLVED = ("float32", "bfloat16")
 
 PRECISIONS = ("auto", *RESOLVED)
 
-BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
-"""What Linux calls the instructions that multiply bfloat16, on processors that have them."""
-
 
 def resolve(precision: str) -> tuple[str, str]:
     """Say which precision ``"auto"`` is on this machine.
@@ -48,7 +45,6 @@ def _fastest() -> tuple[str, str]:
         if all(gpu.get("compute_capability", (0,)) >= (8, 0) for gpu in details):
             return "bfloat16", "the GPU computes in it"
         return "float32", "the GPU does not compute in bfloat16"
-    found = [flag for flag in BFLOAT16_FLAGS if flag in processor.flags()]
-    if found:
+    if found := processor.bfloat16_flags():
         return "bfloat16", f"the processor computes in it ({', '.join(found)})"
     return "float32", "the processor does not compute in bfloat16"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""What Linux calls the instructions that multiply bfloat16, on processors that have them."""
+
 
 @functools.cache
 def fields() -> dict[str, str]:
@@ -22,6 +25,11 @@ def fields() -> dict[str, str]:
 def flags() -> frozenset[str]:
     """The processor's instruction sets, as Linux names them; empty where it does not list them."""
     return frozenset(fields().get("flags", "").split())
+
+
+def bfloat16_flags() -> list[str]:
+    """Those of the instruction sets that multiply bfloat16; empty where it has to be emulated."""
+    return [flag for flag in BFLOAT16_FLAGS if flag in flags()]
 
 
 def is_narrow() -> bool:

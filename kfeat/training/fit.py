@@ -507,7 +507,7 @@ def portable(model: keras.Model, **changes: Any) -> keras.Model:
 
     own = {
         getattr(layers, name): getattr(keras.layers, name)
-        for name in ("Add", "BatchNormalization", "Conv2D", "ReLU", "Rescaling")
+        for name in ("Add", "BatchNormalization", "Conv2D", "Conv2DTranspose", "ReLU", "Rescaling")
     }
 
     def plain(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kfeat.models import processor, winograd
 from kfeat.models.convolution import convolve
-from kfeat.models.layers import Conv2D
+from kfeat.models.layers import Conv2D, Conv2DTranspose
 
 
 def outputs_and_gradients(function, x, w):
@@ -162,3 +162,49 @@ def test_inference_leaves_keras_its_graph():
     infer = tf.function(lambda x: layer(x, training=False))
     graph = infer.get_concrete_function(tf.TensorSpec((None, 4, 4, 8))).graph
     assert "IdentityN" not in [operation.type for operation in graph.get_operations()]
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="not emulated on a GPU")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Conv2D, {"kernel_size": 3, "padding": "same", "use_bias": False}),  # not by products
+        (Conv2D, {"kernel_size": 1, "activation": "relu"}),
+        (Conv2DTranspose, {"kernel_size": 2, "strides": 2, "activation": "relu"}),
+        (Conv2DTranspose, {"kernel_size": 3, "strides": 2, "padding": "same", "use_bias": False}),
+    ],
+)
+def test_bfloat16_is_emulated_by_float32_where_no_instruction_multiplies_it(
+    kind, options, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    x = tf.cast(tf.constant(rng.normal(size=(2, 6, 5, 8)), tf.float32), tf.bfloat16)
+    keras.utils.set_random_seed(1)
+    theirs = getattr(keras.layers, kind.__name__)(filters=8, **options)
+    theirs.build(x.shape)
+    theirs.kernel.assign(tf.cast(tf.cast(theirs.kernel.value, tf.bfloat16), tf.float32))
+    ours = kind(filters=8, dtype="mixed_bfloat16", **options)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+
+    def step(layer, x):
+        variables = [v.value for v in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(tf.square(tf.cast(y, tf.float32)))
+        return [y, *tape.gradient(loss, [x, *variables])]
+
+    expected = step(theirs, tf.cast(x, tf.float32))
+    for flags in ({"avx2"}, {"avx2", "avx512_bf16"}):
+        monkeypatch.setattr(processor, "flags", lambda flags=flags: flags)
+        graph = tf.function(lambda x: step(ours, x)).get_concrete_function(x).graph
+        products = [op for op in graph.get_operations() if op.type.startswith(("Conv", "MatMul"))]
+        emulated = {op.inputs[-1].dtype for op in products} == {tf.float32}
+        assert emulated == ("avx512_bf16" not in flags)
+        if emulated:  # else TensorFlow's own gradients are off on some processors
+            found = step(ours, x)
+            assert found[0].dtype == found[1].dtype == tf.bfloat16
+            for a, b in zip(found, expected, strict=True):
+                a, b = (np.asarray(tf.cast(t, tf.float32)) for t in (a, b))
+                assert np.abs(a - b).max() < 1e-2 * np.abs(b).max()
