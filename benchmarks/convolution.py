@@ -14,12 +14,11 @@ of `kfeat.models.convolution`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 from collections.abc import Callable
 
-from rounds import seconds, show
+from rounds import common_arguments, seconds, show
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as kfeat has it
 
@@ -79,13 +78,7 @@ def used(side: int, channels: int, filters: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="one JSON line a shape")
-    a = parser.parse_args()
+    a = common_arguments(__doc__, rounds=15).parse_args()
 
     from kfeat.training import memory
 

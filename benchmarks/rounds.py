@@ -37,17 +37,23 @@ def arguments(
         archs: names of the networks.
         steps: batches a round, unless the caller asks for another number.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common_arguments(description, rounds=9)
     parser.add_argument("--arch", choices=archs, nargs="*", default=archs)
     parser.add_argument("--precision", choices=PRECISIONS, nargs="*", default=PRECISIONS)
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=steps, help="of a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", action="store_true", help="one JSON line a case")
     parser.add_argument("--rival", help=argparse.SUPPRESS)
+    return parser
+
+
+def common_arguments(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """The options of any benchmark that takes turns; ``rounds``, unless the user says otherwise."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", action="store_true", help="one JSON line a case")
     return parser
 
 
