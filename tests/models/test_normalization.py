@@ -58,6 +58,14 @@ def test_equals_the_formula_in_float64(batch, height, width, channels):
                 np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=near)
 
 
+def test_a_mean_far_from_zero_costs_no_digits_of_the_variance():
+    """As the difference of two mean squares it would come out as 0, or below."""
+    x = np.random.default_rng(0).normal(10_000, 1, (8, 16, 16, 32)).astype("float32")
+    normalization = Normalization.of(tf.constant(x), tf.ones(32), tf.zeros(32), 1e-3)
+    variance = x.astype("float64").var((0, 1, 2))
+    np.testing.assert_allclose(normalization.variance, variance, rtol=1e-3)
+
+
 def test_what_is_not_a_number_is_not_rectified_away():
     """Else a training that diverges would go on as if nothing had happened."""
     maps = np.random.default_rng(0).normal(size=(4, 8, 8, 16)).astype("float32")
