@@ -43,7 +43,7 @@ log = logging.getLogger("kfeat")
 UNDECAYED = ["gamma", "beta", "bias"]
 """Names of the variables that have no weight decay."""
 
-TRAININGS = 3
+TRAININGS = 4
 """To be raised when a recipe comes to teach something else, by other augmentation or another
 default, say."""
 
