@@ -55,7 +55,7 @@ class SGD(_DecoupledDecay, keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable(package="kfeat")
 class Muon(SGD):
-    """Steps of kernels are made orthogonal; all other weights learn by SGD.
+    """Steps of kernels are made orthogonal; those of vectors get a length of their own.
 
     The kernel of a convolution, [height, width, C, F], is taken for a matrix of F columns, as that
     of a dense layer is one. Its momentum is replaced by about the nearest matrix whose singular
@@ -66,18 +66,20 @@ class Muon(SGD):
     A convolution's kernel keeps its length, and has no weight decay: each convolution has to be
     followed by batch normalisation, to which its kernel's length is nothing.
 
-    The other weights learn at `OTHERS` times ``learning_rate``. State, arguments and
-    serialisation are those of `SGD`.
+    Scales, offsets and biases take steps whose root mean square is `VECTORS` times
+    ``learning_rate``, also however large the gradient is: a vector is a matrix with one singular
+    value. State, arguments and serialisation are those of `SGD`.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
     kellerjordan.github.io/posts/muon, and for kernels of a constant length Jordan's airbench94_muon
-    (github.com/KellerJordan/cifar10-airbench). Choices of ours: SGD for the other weights, and its
-    rate; that the last layer is no exception, which by SGD makes the deeper ResNets diverge; four
-    polynomials of Amsel et al. in place of Jordan's five times one: less work, values closer to 1.
+    (github.com/KellerJordan/cifar10-airbench). Choices of ours: vectors, which learn by another
+    optimiser there; that the last layer is no exception, which by SGD makes the deeper ResNets
+    diverge; four polynomials of Amsel et al. in place of Jordan's five times one: less work,
+    values closer to 1.
     """
 
-    OTHERS = 2.5
-    """What ``learning_rate`` is multiplied by for weights that are no kernels."""
+    VECTORS = 0.2
+    """The root mean square of a vector's step, in ``learning_rate``."""
 
     def _use_weight_decay(self, variable: Any) -> bool:
         return len(variable.shape) != 4 and super()._use_weight_decay(variable)
@@ -85,9 +87,6 @@ class Muon(SGD):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable and its momentum."""
         learning_rate = tf.cast(learning_rate, tf.float32)
-        if len(variable.shape) not in (2, 4):
-            super().update_step(gradient, variable, learning_rate * self.OTHERS)
-            return
         moved = gradient = tf.cast(gradient, tf.float32)
         if self.momentum:
             momentum = self.momentums[self._get_variable_index(variable)]
@@ -95,15 +94,19 @@ class Muon(SGD):
             momentum.assign(moved)
             if self.nesterov:
                 moved = self.momentum * moved + gradient
-        kernel = tf.convert_to_tensor(variable)
-        length = tf.norm(kernel)
-        step = orthogonal(tf.reshape(moved, [-1, kernel.shape[-1]]))
+        weights = tf.convert_to_tensor(variable)
+        if len(weights.shape) < 2:
+            rate = learning_rate * self.VECTORS * weights.shape.num_elements() ** 0.5
+            variable.assign(weights - rate * tf.math.divide_no_nan(moved, tf.norm(moved)))
+            return
+        length = tf.norm(weights)
+        step = orthogonal(tf.reshape(moved, [-1, weights.shape[-1]]))
         # With all singular values 1, the step would be as long as the root of their number.
         rate = learning_rate * length / min(step.shape) ** 0.5
-        kernel -= rate * tf.reshape(step, kernel.shape)
-        if len(kernel.shape) == 4:
-            kernel *= tf.math.divide_no_nan(length, tf.norm(kernel))
-        variable.assign(kernel)
+        weights -= rate * tf.reshape(step, weights.shape)
+        if len(weights.shape) == 4:
+            weights *= tf.math.divide_no_nan(length, tf.norm(weights))
+        variable.assign(weights)
 
 
 def orthogonal(matrix: tf.Tensor) -> tf.Tensor:

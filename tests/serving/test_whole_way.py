@@ -6,8 +6,14 @@ from kfeat import compose, score, train
 from kfeat.models import catalog
 
 
-@pytest.mark.parametrize("data", ["photos", "folder"])
-@pytest.mark.parametrize("model", catalog.ENCODERS)
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        *((model, "photos") for model in catalog.ENCODERS),
+        ("cae1", "folder"),
+        ("resnet18", "folder"),
+    ],
+)
 def test_trains_exports_loads_and_scores(model, data, folder, tmp_path):
     # Found by the name of what was exported, and by the run.
     path = model if data == "photos" else str(tmp_path / "run")
