@@ -60,11 +60,14 @@ class Muon(SGD):
     The kernel of a convolution, [height, width, C, F], is taken for a matrix of F columns, as that
     of a dense layer is one. Its momentum is replaced by about the nearest matrix whose singular
     values are all the same (`orthogonal`), so that every direction learns as fast as every other.
-    A step is about ``learning_rate`` times as long as the kernel (less where the momentum has few
-    directions), however large the gradient is.
+    A step is about ``learning_rate`` times as long as the kernel is at its start (less where the
+    momentum has few directions), however large the gradient is.
 
     A convolution's kernel keeps its length, and has no weight decay: each convolution has to be
-    followed by batch normalisation, to which its kernel's length is nothing.
+    followed by batch normalisation, to which its kernel's length is nothing. A dense layer's kernel
+    does not: its step is ``learning_rate`` times the length that Glorot's initialisation gives it,
+    not times its own, in proportion to which it would grow or shrink without end. Steps and weight
+    decay balance at ``sqrt(learning_rate / (2 weight_decay))`` of that length, wherever it starts.
 
     Scales, offsets and biases take steps whose root mean square is `VECTORS` times
     ``learning_rate``, also however large the gradient is: a vector is a matrix with one singular
@@ -99,12 +102,14 @@ class Muon(SGD):
             rate = learning_rate * self.VECTORS * weights.shape.num_elements() ** 0.5
             variable.assign(weights - rate * tf.math.divide_no_nan(moved, tf.norm(moved)))
             return
-        length = tf.norm(weights)
         step = orthogonal(tf.reshape(moved, [-1, weights.shape[-1]]))
+        rows, columns = step.shape
+        convolution = len(weights.shape) == 4
+        length = tf.norm(weights) if convolution else (2 / (1 / rows + 1 / columns)) ** 0.5
         # With all singular values 1, the step would be as long as the root of their number.
-        rate = learning_rate * length / min(step.shape) ** 0.5
+        rate = learning_rate * length / min(rows, columns) ** 0.5
         weights -= rate * tf.reshape(step, weights.shape)
-        if len(weights.shape) == 4:
+        if convolution:
             weights *= tf.math.divide_no_nan(length, tf.norm(weights))
         variable.assign(weights)
 

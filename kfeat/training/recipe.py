@@ -42,7 +42,7 @@ class Recipe:
             colour (cutout); 0 for none; classification only.
         optimizer: ``"sgd"`` (Nesterov momentum 0.9), ``"muon"`` (0.8; ResNets only; see
             `kfeat.training.optimizers.Muon`), ``"adam"`` or ``"adamw"``.
-        learning_rate: its highest value; for Muon, of a kernel's step in lengths of the kernel.
+        learning_rate: its highest value; for Muon, a kernel's step in lengths that it starts with.
         schedule: ``"cosine"`` (down to 0 at the end) or ``"constant"``.
         warmup_epochs: epochs in which the learning rate rises linearly from 0.
         weight_decay: decoupled weight decay, on kernels only (SGD and AdamW), with Muon on

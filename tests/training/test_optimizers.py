@@ -114,13 +114,28 @@ def test_muon_moves_kernels_orthogonally_and_vectors_by_a_length(momentum, neste
             step = polar_express(move.reshape(kernel.shape))
             if dense:
                 kernel *= 1 - 0.1 * 0.5
-                length = np.linalg.norm(kernel)
+                length = np.sqrt(2 * 8 * 5 / (8 + 5))  # Glorot's: variance 2 / (8 + 5)
             kernel = kernel - 0.1 * length * step / np.sqrt(values)
             if not dense:
                 kernel *= length / np.linalg.norm(kernel)
         found = ours[n].reshape(kernel.shape)
         np.testing.assert_allclose(found, kernel, rtol=2e-3, atol=2e-3)
         assert np.linalg.norm(ours[n] - start[n]) > 0.15 * length
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 10.0])
+def test_a_dense_kernel_finds_its_length_by_muon_wherever_it_starts(start):
+    """By steps in proportion to its own length it would grow by 0.5 % in each, without end."""
+    rng = np.random.default_rng(0)
+    drawn = np.asarray(keras.initializers.GlorotUniform(seed=0)((60, 40)))
+    kernel = keras.Variable(drawn * start, name="kernel")
+    optimizer = optimizers.Muon(0.1, weight_decay=0.2)
+    optimizer.build([kernel])
+    learn = tf.function(lambda given: optimizer.apply([given], [kernel]))
+    for _ in range(300):
+        learn(tf.constant(rng.normal(size=(60, 40)), tf.float32))
+    expected = np.sqrt(0.1 / (2 * 0.2)) * np.linalg.norm(drawn)
+    assert np.linalg.norm(kernel) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Muon", "AdamW"])
