@@ -67,7 +67,8 @@ class Muon(SGD):
     followed by batch normalisation, to which its kernel's length is nothing. A dense layer's kernel
     does not: its step is ``learning_rate`` times the length that Glorot's initialisation gives it,
     not times its own, in proportion to which it would grow or shrink without end. Steps and weight
-    decay balance at ``sqrt(learning_rate / (2 weight_decay))`` of that length, wherever it starts.
+    decay balance at ``sqrt(learning_rate / (2 weight_decay))`` of that length, wherever it starts,
+    if each step has a direction of its own; at more, if one is like the next, as with momentum.
 
     Scales, offsets and biases take steps whose root mean square is `VECTORS` times
     ``learning_rate``, also however large the gradient is: a vector is a matrix with one singular

@@ -125,7 +125,7 @@ def test_muon_moves_kernels_orthogonally_and_vectors_by_a_length(momentum, neste
 
 @pytest.mark.parametrize("start", [0.0, 0.1, 10.0])
 def test_a_dense_kernel_finds_its_length_by_muon_wherever_it_starts(start):
-    """By steps in proportion to its own length it would grow by 0.5 % in each, without end."""
+    """By steps in proportion to its own length it would shrink by 1.5 % in each, without end."""
     rng = np.random.default_rng(0)
     drawn = np.asarray(keras.initializers.GlorotUniform(seed=0)((60, 40)))
     kernel = keras.Variable(drawn * start, name="kernel")
