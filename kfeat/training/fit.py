@@ -321,16 +321,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             )
     started = time.perf_counter()
     pretrained, origin = (None, {}) if _begun(output) else finetune.start(recipe)
-    (output / "cache").mkdir(exist_ok=True)
-    data = pipeline.load(
-        source,
-        recipe.split,
-        recipe.image_size,
-        resize=recipe.resize,
-        limit=recipe.limit or None,
-        memory_limit=recipe.memory_limit,
-        cache_dir=output / "cache",
-    )
+    data = _load(recipe, source, output)
     if not catalog.find(recipe.model).supervised:
         data.labels = None
     elif data.labels is not None and len(np.unique(data.labels)) < 2:
@@ -366,49 +357,57 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             *(recipe.epochs, recipe.warmup_epochs),
         )
     classes = source.class_names if data.labels is not None else None
-    graph, model = compiled(recipe, len(classes or ()), steps, pretrained)
     checkpoints = Checkpoints(output, "val_loss" if held_out else "loss", data, classes)
-    checkpoints.weights = origin
-    first_epoch = checkpoints.restore(model)
+    checkpoints.weights, checkpoints.unranked = origin, recipe.early_epochs
+    first_epoch = checkpoints.begin()
     if first_epoch:
         log.info("resuming after epoch %d", first_epoch)
     checkpoints.started = started - checkpoints.seconds
-    batches = pipeline.training_batches(
-        data,
-        training,
-        batch_size=batch_size,
-        epochs=range(first_epoch, recipe.epochs),
-        seed=recipe.seed,
-        flip=recipe.flip,
-        shift=recipe.shift,
-        crop_area=recipe.crop_area,
-        erase=recipe.erase,
-    )
-    bar = progress(
-        desc=recipe.model,
-        total=recipe.epochs * steps * batch_size,
-        initial=first_epoch * steps * batch_size,
-        unit="img",
-        unit_scale=True,
-        delay=0,
-    )
-    with bar, logging_redirect_tqdm([log]):
-        model.fit(
-            batches,
-            steps_per_epoch=steps,
-            initial_epoch=first_epoch,
-            epochs=recipe.epochs,
-            validation_data=pipeline.validation_batches(data, validation, batch_size)
-            if held_out
-            else None,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                checkpoints.callback(model),
-                progress_callback(bar, recipe.epochs, batch_size),
-                keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
-            ],
+    for stage, stop in stages(recipe):
+        if first_epoch >= stop < recipe.epochs:
+            continue
+        if recipe.early_epochs:
+            log.info("images of %d pixels up to epoch %d", stage.image_size, stop)
+        graph, model = compiled(stage, len(classes or ()), steps, pretrained)
+        checkpoints.restore(model)
+        seen = data if stage is recipe else _load(stage, source, output, data)
+        batches = pipeline.training_batches(
+            seen,
+            training,
+            batch_size=batch_size,
+            epochs=range(first_epoch, stop),
+            seed=recipe.seed,
+            flip=recipe.flip,
+            shift=stage.shift,
+            crop_area=recipe.crop_area,
+            erase=stage.erase,
         )
+        bar = progress(
+            desc=recipe.model,
+            total=recipe.epochs * steps * batch_size,
+            initial=first_epoch * steps * batch_size,
+            unit="img",
+            unit_scale=True,
+            delay=0,
+        )
+        with bar, logging_redirect_tqdm([log]):
+            model.fit(
+                batches,
+                steps_per_epoch=steps,
+                initial_epoch=first_epoch,
+                epochs=stop,
+                validation_data=pipeline.validation_batches(seen, validation, batch_size)
+                if held_out
+                else None,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    checkpoints.callback(model),
+                    progress_callback(bar, recipe.epochs, batch_size),
+                    keras.callbacks.TensorBoard(output / "tensorboard", write_graph=False),
+                ],
+            )
+        first_epoch, pretrained = stop, None  # the next stage goes on from the checkpoint
     best = checkpoints.load_best(model)
     with written(output / "model.keras") as unfinished:
         portable(catalog.cut(graph), dtype="float32", trainable=True).save(unfinished)
@@ -430,6 +429,50 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - checkpoints.started, 1),
         "versions": export.software(),
     }
+
+
+def stages(recipe: Recipe) -> list[tuple[Recipe, int]]:
+    """Split a training by the size of its images.
+
+    Returns:
+        Of each stage the recipe, its shifts and squares in proportion to the images, and the
+        number of epochs that are done at its end.
+    """
+    whole = (recipe, recipe.epochs)
+    if not recipe.early_epochs:
+        return [whole]
+    scale = recipe.early_image_size / recipe.image_size
+    early = dataclasses.replace(
+        recipe,
+        image_size=recipe.early_image_size,
+        shift=round(scale * recipe.shift),
+        erase=round(scale * recipe.erase),
+    )
+    return [(early, recipe.early_epochs), whole]
+
+
+def _load(
+    recipe: Recipe, source: Source, output: Path, known: pipeline.Images | None = None
+) -> pipeline.Images:
+    """Decode the images of a recipe at its size; ``known`` are the same ones at another."""
+    (output / "cache").mkdir(exist_ok=True)
+    found = pipeline.load(
+        source,
+        recipe.split,
+        recipe.image_size,
+        resize=recipe.resize,
+        limit=recipe.limit or None,
+        memory_limit=recipe.memory_limit,
+        cache_dir=output / "cache",
+    )
+    if known is None:
+        return found
+    if len(found) != len(known):
+        raise InputError(
+            f"{source.name} {recipe.split} had {len(known)} readable images and now has "
+            f"{len(found)}: resume when its files stay as they are"
+        )
+    return dataclasses.replace(known, images=found.images)
 
 
 def compiled(
@@ -564,8 +607,8 @@ class Checkpoints:
     without labels: a run goes on with the same ones only.
 
     ``weights`` says where the initial weights came from; ``history`` holds the figures of each
-    epoch; ``started`` is when the run began on the clock of `time.perf_counter`, the ``seconds``
-    of earlier processes counted in.
+    epoch, of which the first ``unranked`` are never the best; ``started`` is when the run began on
+    the clock of `time.perf_counter`, the ``seconds`` of earlier processes counted in.
 
     ``checkpoints/epoch-<n>/`` holds weights, the optimiser's state and the history after
     epoch n; it appears whole, by a rename. ``checkpoints/best.weights.h5`` is written before
@@ -588,27 +631,28 @@ class Checkpoints:
         self.versions = software() | {"form of training": str(TRAININGS)}
         self.weights: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
+        self.unranked = 0
         self.seconds = 0.0
         self.started = 0.0
 
-    def restore(self, model: keras.Model) -> int:
-        """Load the last whole epoch into ``model``; return how many epochs are done.
+    def begin(self) -> int:
+        """Read how far the run is; return how many epochs are done.
 
         Raises:
             InputError: the run learnt from other images, or other classes, than there are now;
                 or the epoch is damaged.
         """
         self.folder.mkdir(exist_ok=True)
-        done = sorted(self.folder.glob("epoch-*"))
-        if not done:
+        last = self._last()
+        if last is None:
             return 0
         run, anew = self.folder.parent, "start anew in another --output"
         try:
-            state = from_json((done[-1] / "state.json").read_text("utf-8"))
+            state = from_json((last / "state.json").read_text("utf-8"))
             before, now = state["data"], self.data
             history, seconds, origin = (state[key] for key in ("history", "seconds", "weights"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{done[-1]} is damaged ({first_line(error)}): {anew}") from None
+            raise InputError(f"{last} is damaged ({first_line(error)}): {anew}") from None
         versions = {"form of training": "1"} | state.get("versions", self.versions)
         began = {k: v for k, v in versions.items() if self.versions.get(k) != v}
         if began:
@@ -626,10 +670,22 @@ class Checkpoints:
                 "digest": "other images, or images in another order, than it now finds",
             }
             raise InputError(f"{run} learnt from {said[what]}: bring the data back, or {anew}")
-        self._load(model, done[-1] / "model.weights.h5")
         self.history, self.seconds, self.weights = history, seconds, origin
         self.write_csv()
         return len(self.history)
+
+    def restore(self, model: keras.Model) -> None:
+        """Load the last whole epoch, where there is one, into ``model``.
+
+        Raises:
+            InputError: the epoch is damaged.
+        """
+        last = self._last()
+        if last is not None:
+            self._load(model, last / "model.weights.h5")
+
+    def _last(self) -> Path | None:
+        return max(self.folder.glob("epoch-*"), default=None)
 
     def save(self, model: keras.Model, epoch: int, logs: dict[str, float]) -> None:
         """Keep what ``model`` is after an epoch, counted from 0."""
@@ -643,7 +699,7 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         model.save_weights(temporary / "model.weights.h5")
-        if self.best() is self.history[-1]:
+        if len(self.history) > self.unranked and self.best() is self.history[-1]:
             with written(self.folder / "best.weights.h5") as unfinished:
                 shutil.copyfile(temporary / "model.weights.h5", unfinished)
         seconds = time.perf_counter() - self.started
@@ -672,7 +728,7 @@ class Checkpoints:
 
     def best(self) -> dict[str, float]:
         """The epoch at which the monitored quantity was lowest, the first of equals."""
-        return min(self.history, key=lambda epoch: epoch[self.monitor])
+        return min(self.history[self.unranked :], key=lambda epoch: epoch[self.monitor])
 
     def load_best(self, model: keras.Model) -> dict[str, float]:
         """Load the best epoch into ``model``; return its figures."""

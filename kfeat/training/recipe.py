@@ -27,6 +27,10 @@ class Recipe:
         data: name or path of the data set.
         split: its split to learn from; empty for the usual one of the data set.
         image_size: side of the images in pixels.
+        early_image_size: side of the images in the first ``early_epochs``, smaller; ResNets only
+            (progressive resizing: Howard, Training ImageNet in 18 minutes, 2018; Tan and Le,
+            EfficientNetV2, 2021, section 4). Shifts and squares are smaller in proportion.
+        early_epochs: epochs of that size, less than ``epochs``; none of them is exported.
         resize: how images come to that size: ``"crop"`` (scale the shorter side, cut out
             the centre) or ``"stretch"``.
         limit: learn from at most so many images; 0 for all.
@@ -74,6 +78,8 @@ class Recipe:
     limit: int = 0
     validation: float = 0.05
     seed: int = 0
+    early_image_size: int = 0
+    early_epochs: int = 0
     flip: bool = False
     shift: int = 0
     crop_area: float = 1.0
@@ -113,6 +119,8 @@ _CHOICES = {
 }
 _BOUNDS = {
     "image_size": (1, catalog.LARGEST),
+    "early_image_size": (0, catalog.LARGEST),
+    "early_epochs": (0, 999_998),
     "limit": (0, math.inf),
     "validation": (0, 0.9),
     "epochs": (1, 999_999),
@@ -275,6 +283,7 @@ def check(recipe: Recipe) -> None:
         raise InputError(f"shift must be less than image_size, {recipe.image_size} pixels")
     if recipe.erase >= recipe.image_size:
         raise InputError(f"erase must be less than image_size, {recipe.image_size} pixels")
+    _check_early(recipe, encoder.supervised)
     if recipe.weight_decay and recipe.optimizer == "adam":
         raise InputError(
             "weight_decay does not apply to the optimizer adam: take adamw, or weight_decay=0"
@@ -305,6 +314,29 @@ def check(recipe: Recipe) -> None:
         raise InputError(f"label_smoothing does not apply to {model}, which knows no labels")
     if recipe.erase:
         raise InputError(f"erase does not apply to {model}, which would learn to paint the squares")
+
+
+def _check_early(recipe: Recipe, supervised: bool) -> None:
+    size, epochs = recipe.early_image_size, recipe.early_epochs
+    if bool(size) != bool(epochs):
+        here, lacking = ("early_image_size", "early_epochs")[:: 1 if size else -1]
+        raise InputError(f"{here} does nothing without {lacking}: give both, or neither")
+    if not epochs:
+        return
+    if not supervised:
+        raise InputError(
+            f"early_epochs does not apply to {recipe.model}, whose weights are of one image size"
+        )
+    catalog.check_image_size(recipe.model, size)
+    if size >= recipe.image_size:
+        raise InputError(
+            f"early_image_size must be less than image_size, {recipe.image_size} pixels"
+        )
+    if epochs >= recipe.epochs:
+        raise InputError(
+            f"early_epochs, {epochs}, must be less than epochs, {recipe.epochs}: what is exported "
+            "learns from images of image_size last"
+        )
 
 
 def to_toml(recipe: Recipe) -> str:

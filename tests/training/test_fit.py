@@ -177,6 +177,34 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_pa
     assert (run / "history.csv").read_text() == (whole / "history.csv").read_text()
 
 
+def test_early_epochs_see_smaller_images_and_go_on_to_the_bit_with_larger_ones(folder, tmp_path, monkeypatch):
+    from kfeat.training.fit import Checkpoints
+
+    options = {"epochs": 2, "learning_rate": 1e-3}
+    early = {"image_size": 64, "shift": 4, "early_image_size": 32, "early_epochs": 1}
+    wanted = recipe("resnet18", folder, **options, **early)
+    whole = train(wanted, tmp_path / "whole", home=tmp_path)
+    first, _ = csv.DictReader((tmp_path / "whole" / "history.csv").open())
+    assert encoder.load(tmp_path / "whole" / "model.keras").image_size == 64
+
+    save = Checkpoints.save
+
+    def killed(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    small = recipe("resnet18", folder, **options, image_size=32, shift=2)
+    for name, begun in {"small": small, "killed": wanted}.items():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Checkpoints, "save", killed)
+            train(begun, tmp_path / name, home=tmp_path)
+        (row,) = csv.DictReader((tmp_path / name / "history.csv").open())
+        assert row == first
+    resumed = train(wanted, tmp_path / "killed", resume=True, home=tmp_path)
+    assert resumed["best"] == whole["best"]
+    assert_same_weights(tmp_path / "killed" / "model.keras", tmp_path / "whole" / "model.keras")
+
+
 def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path):
     run, wanted = tmp_path / "run", recipe(ANY, folder, epochs=1)
     first = train(wanted, run, home=tmp_path)
@@ -286,14 +314,15 @@ def test_the_best_epoch_is_exported_not_the_last(folder, tmp_path):
     graph = catalog.build_graph("cae1", 32)
     data = Images(np.zeros((1, 32, 32, 3), np.uint8), None, {})
     checkpoints = Checkpoints(tmp_path, "val_loss", data, None)
-    checkpoints.restore(graph)
+    assert checkpoints.begin() == 0
+    checkpoints.unranked = 1  # of smaller images, say
     kept = []
-    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+    for epoch, loss in enumerate([0.5, 3.0, 1.0, 2.0]):
         graph.set_weights([np.full(w.shape, epoch + 1, w.dtype) for w in graph.get_weights()])
         kept.append(graph.get_weights())
         checkpoints.save(graph, epoch, {"val_loss": loss})
-    assert checkpoints.load_best(graph) == {"epoch": 2, "val_loss": 1.0}
-    for ours, theirs in zip(graph.get_weights(), kept[1], strict=True):
+    assert checkpoints.load_best(graph) == {"epoch": 3, "val_loss": 1.0}
+    for ours, theirs in zip(graph.get_weights(), kept[2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
     run = tmp_path / "run"

@@ -89,6 +89,23 @@ def test_squares_are_erased_only_where_labels_are_learnt():
         recipes.compose("resnet18", image_size=64, erase=64)
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"early_epochs": 2}, "early_epochs does nothing without early_image_size"),
+        ({"early_image_size": 64}, "early_image_size does nothing without early_epochs"),
+        ({"early_image_size": 96, "early_epochs": 2}, "must be less than image_size, 96 pixels"),
+        ({"early_image_size": 16, "early_epochs": 2}, "cannot take images of 16 pixels"),
+        ({"early_image_size": 64, "early_epochs": 9}, "early_epochs, 9, must be less than epochs"),
+    ],
+)
+def test_smaller_images_come_first_or_not_at_all(changes, words):
+    with pytest.raises(InputError, match=words):
+        recipes.compose("resnet18", data="photos", image_size=96, epochs=9, **changes)
+    with pytest.raises(InputError, match="early_epochs does not apply to cae1, whose weights"):
+        recipes.compose("cae1", image_size=96, epochs=9, early_image_size=64, early_epochs=2)
+
+
 def test_settings_are_toml_or_text():
     parsed = recipes.parse_settings(["learning_rate=1", "flip=true", "data=~/pictures"])
     assert parsed == {"learning_rate": 1.0, "flip": True, "data": "~/pictures"}
