@@ -364,7 +364,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
         log.info("resuming after epoch %d", first_epoch)
     checkpoints.started = started - checkpoints.seconds
     for stage, stop in stages(recipe):
-        if first_epoch >= stop < recipe.epochs:
+        if first_epoch >= stop and stage is not recipe:
             continue
         if recipe.early_epochs:
             log.info("images of %d pixels up to epoch %d", stage.image_size, stop)

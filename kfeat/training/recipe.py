@@ -27,12 +27,12 @@ class Recipe:
         data: name or path of the data set.
         split: its split to learn from; empty for the usual one of the data set.
         image_size: side of the images in pixels.
+        resize: how images come to that size: ``"crop"`` (scale the shorter side, cut out
+            the centre) or ``"stretch"``.
         early_image_size: side of the images in the first ``early_epochs``, smaller; ResNets only
             (progressive resizing: Howard, Training ImageNet in 18 minutes, 2018; Tan and Le,
             EfficientNetV2, 2021, section 4). Shifts and squares are smaller in proportion.
         early_epochs: epochs of that size, less than ``epochs``; none of them is exported.
-        resize: how images come to that size: ``"crop"`` (scale the shorter side, cut out
-            the centre) or ``"stretch"``.
         limit: learn from at most so many images; 0 for all.
         validation: fraction of the images held out, by which the best epoch is chosen.
         epochs: passes over the images.

@@ -177,7 +177,9 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_pa
     assert (run / "history.csv").read_text() == (whole / "history.csv").read_text()
 
 
-def test_early_epochs_see_smaller_images_and_go_on_to_the_bit_with_larger_ones(folder, tmp_path, monkeypatch):
+def test_early_epochs_see_smaller_images_and_go_on_to_the_bit_with_larger_ones(
+    folder, tmp_path, monkeypatch
+):
     from kfeat.training.fit import Checkpoints
 
     options = {"epochs": 2, "learning_rate": 1e-3}
