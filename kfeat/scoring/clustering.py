@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from kfeat.errors import InputError
 from kfeat.scoring.scale import scaled
 
 log = logging.getLogger("kfeat")
+
+
+@functools.cache
+def _threadpools() -> ThreadpoolController:
+    """The thread pools of what is loaded with scikit-learn; to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def kmeans(features: np.ndarray, k: int, seed: int, n_init: int = 10) -> np.ndarray:
@@ -75,7 +82,8 @@ def find_clusters(
     # Each thread adds its share to the centres as it finishes. The sum of two shares does not
     # depend on their order; with more, rounding would differ from run to run. The products of
     # the starts are too small for threads: on a busy machine they mostly wait for each other.
-    with threadpool_limits({"openmp": 2, "blas": 1}), warnings.catch_warnings():
+    limits = {"openmp": 2, "blas": 1}
+    with _threadpools().limit(limits=limits), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # that samples are equal
         runs = [
             KMeans(k, n_init=n_init, random_state=seed, copy_x=False),

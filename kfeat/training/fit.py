@@ -382,10 +382,11 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             crop_area=recipe.crop_area,
             erase=stage.erase,
         )
+        work = steps * batch_size
         bar = progress(
             desc=recipe.model,
-            total=recipe.epochs * steps * batch_size,
-            initial=first_epoch * steps * batch_size,
+            total=round(work * passes(recipe, recipe.epochs, stage.image_size)),
+            initial=round(work * passes(recipe, first_epoch, stage.image_size)),
             unit="img",
             unit_scale=True,
             delay=0,
@@ -449,6 +450,17 @@ def stages(recipe: Recipe) -> list[tuple[Recipe, int]]:
         erase=round(scale * recipe.erase),
     )
     return [(early, recipe.early_epochs), whole]
+
+
+def passes(recipe: Recipe, epochs: int, image_size: int) -> float:
+    """What the first ``epochs`` of a training cost, in passes over images of one size.
+
+    The cost of an image is taken as that of its pixels. A bar that counts so has the right rate and
+    time left at each size.
+    """
+    early = min(epochs, recipe.early_epochs)
+    pixels = early * recipe.early_image_size**2 + (epochs - early) * recipe.image_size**2
+    return pixels / image_size**2
 
 
 def _load(
