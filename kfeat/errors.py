@@ -28,6 +28,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def plain(value: Any) -> Any:
+    """A value that a user gave from Python, of NumPy's types or a path, as Python's own or text."""
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 1) else value
+
+
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number that a user gave, of NumPy's or Python's, as Python's.
 
@@ -65,10 +72,12 @@ def expand(path: str | os.PathLike[str]) -> Path:
     """A path that a user gave, its ``~`` replaced by the home folder.
 
     Raises:
-        InputError: there is no such home folder, no file can have that name, or it is a
-            folder that may not be entered, or one on the way to it is.
+        InputError: it is no path, there is no such home folder, no file can have that name, or it
+            is a folder that may not be entered, or one on the way to it is.
     """
-    text = os.fspath(path)
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path of type {type(path).__name__}: give a text or a Path")
+    text = str(os.fspath(path))
     expanded = Path(at_home := os.path.expanduser(text))
     if text.startswith("~") and at_home == text:
         raise InputError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +83,13 @@ def _behind(path: Path) -> Path:
 def _unfinished(path: Path) -> Path:
     # 60 characters take 240 bytes at most, so that the name is no longer than a file's may be.
     return path.with_name(f".{os.getpid()}.{path.name[-60:]}")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder, where no other writes into it."""
+    for file in folder.glob(".*"):
+        if re.match(r"\.\d+\.", file.name):
+            file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -64,5 +64,7 @@ def command(
             click.echo(f"finding {number}: {verdict(finding)}. {finding['finding']}")
         click.echo(f"{on_one_line(folder)}/README.md has all of it")
     if results["failed"]:
-        click.echo(f"kfeat: error: {len(results['failed'])} cells failed, see above", err=True)
+        click.echo(
+            f"kfeat: error: cells that failed: {len(results['failed'])}, see above", err=True
+        )
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -262,7 +263,7 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
     if not tree.folders:
         return {}
     if not _is_split_into_folders(tree):
-        log.info("%s has no folders of splits: a fifth of each class is its test split", name)
+        _say_cut(name)
         return _cut_into_splits(tree)
     for folder, below in tree.folders.items():
         inside = {name.lower() for name in below.folders}
@@ -291,6 +292,11 @@ def _splits(tree: _Tree, name: str) -> dict[str, dict[str, str]]:
             for inner, images in below.folders.items():
                 files.update(dict.fromkeys(images.paths(f"{folder}/{inner}/"), _class(inner)))
     return {split: {file: files[file] for file in _mixed(files)} for split, files in splits.items()}
+
+
+@functools.cache  # once, however often a score opens it
+def _say_cut(name: str) -> None:
+    log.info("%s has no folders of splits: a fifth of each class is its test split", name)
 
 
 def _class(folder: str) -> str:

@@ -214,6 +214,11 @@ def read(batches: tf.data.Dataset, source: Source) -> Iterator[dict[str, np.ndar
             f"{source.name} is damaged ({first_line(error)}): prepare it again"
         ) from None
     except tf.errors.OpError as error:
+        if source.version and isinstance(error, tf.errors.FailedPreconditionError):
+            raise InputError(
+                f"{source.name} has not the files or images that it should ({first_line(error)}): "
+                "prepare it again"
+            ) from None
         if source.version and isinstance(error, tf.errors.InvalidArgumentError):
             raise InputError(
                 f"{source.name} holds an image that cannot be read ({first_line(error)}): prepare "

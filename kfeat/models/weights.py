@@ -14,14 +14,17 @@ huggingface_hub at a fixed commit and compared with a fixed SHA-256.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfeat.errors import InputError, expand, first_line
+from kfeat.files import from_json
 
 if TYPE_CHECKING:
     import keras
@@ -110,7 +113,7 @@ def locate(weights: str) -> Path:
     """
     path = expand(weights)
     if (path / "recipe.toml").is_file():
-        if (path / "results.json").is_file():
+        if (path / "model.keras").is_file() and (path / "results.json").is_file():
             return path / "model.keras"
         raise InputError(f"weights {weights}: the run is not complete: finish it with --resume")
     kinds = "imagenet, none, a run, or a .keras, .safetensors, .pth or .pt file"
@@ -284,9 +287,16 @@ def load_keras(path: Path) -> keras.Model:
 
     import kfeat.models.layers  # noqa: F401  registers the layers that the file may name
 
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is damaged, or no .keras file: save it again")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file makes the loader stumble in any way
+        if foreign := _foreign(path):
+            raise InputError(
+                f"{path} holds {', '.join(foreign)}, whose code is not Keras's and is run from no "
+                "file: give a SavedModel of it, as model.export(FOLDER) writes it"
+            ) from None
         raise InputError(f"{path} cannot be loaded as a Keras model: {first_line(error)}") from None
     if len(_tensors(model, "inputs")) != 1 or len(_tensors(model, "outputs")) != 1:
         raise InputError(
@@ -294,6 +304,32 @@ def load_keras(path: Path) -> keras.Model:
             "features)"
         )
     return model
+
+
+def _foreign(path: Path) -> list[str]:
+    """The classes that a ``.keras`` file names and Keras has not, and its Lambda layers."""
+    found = set()
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            package = str(value.get("module", "keras")).partition(".")[0]
+            ours = str(value.get("registered_name")).startswith("kfeat>")
+            if (
+                not (ours or package in ("keras", "builtins", "kfeat"))
+                or value.get("class_name") == "Lambda"
+            ):
+                found.add(str(value.get("class_name")))
+        for part in value.values() if isinstance(value, dict) else value:
+            if isinstance(part, dict | list):
+                look(part)
+
+    with (
+        contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
+        zipfile.ZipFile(path) as archive,
+        archive.open("config.json") as file,
+    ):
+        look([from_json(file.read(2**26).decode())])
+    return sorted(found)
 
 
 def set_own(

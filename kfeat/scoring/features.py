@@ -112,7 +112,8 @@ def load_features(path: str | os.PathLike[str], limit: int | None = None) -> Fea
         )
     path = expand(path)
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file: give the .npz file of the features")
+        what = "no file" if os.path.exists(path) else "no such file"
+        raise InputError(f"{path}: {what}: give the .npz file of the features")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not an .npz file, or cut short: write it with numpy.savez")
     arrays: dict[str, np.ndarray] = {}

@@ -96,7 +96,7 @@ def locate(model: str, home: str | Path | None = None) -> Path:
     if (path.suffix == ".keras" and path.is_file()) or (path / "saved_model.pb").is_file():
         return path
     if (path / "recipe.toml").is_file():
-        if (path / "results.json").is_file():
+        if (path / "model.keras").is_file() and (path / "results.json").is_file():
             return path / "model.keras"
         raise InputError(f"{model} is a run that is not complete: finish it with --resume")
     if numbered := export.versions(path):

@@ -108,12 +108,11 @@ def openvino(graph: Any, output: str | None, shape: tuple[int | None, ...], prec
     computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if computed != hint:
         raise InputError(f"OpenVINO computes in {computed} on this processor, not in {precision}")
-    requests = [
-        compiled.create_infer_request()
-        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    ]
+    at_once = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
 
     def run(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        # Each run its own ones: another may go on meanwhile, in this thread or another.
+        requests = [compiled.create_infer_request() for _ in range(at_once)]
         running: deque = deque()
         try:
             for request, images in zip(itertools.cycle(requests), batches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -298,7 +299,7 @@ def evaluate(
     from kfeat.scoring import scorecard
     from kfeat.scoring.baselines import fit_pca
     from kfeat.scoring.features import save_features as save
-    from kfeat.serving import encoder
+    from kfeat.serving import encoder, export
 
     model, test = spelled("model", model), spelled("test", test)
     train = train if train is None else spelled("train", train)
@@ -308,6 +309,7 @@ def evaluate(
     if image_size and image_size > LARGEST:
         raise InputError(f"image_size {image_size}: give from 1 to {LARGEST} pixels")
     path = None if model in BASELINES else encoder.locate(model, home)
+    learnt = export.learnt_from(path) if path else []
     chosen = choose_splits(
         test,
         train,
@@ -338,6 +340,13 @@ def evaluate(
         )
     if knn:
         scorecard.say_what_is_missing(test_split in test_source.labelled, classify)
+    shown = _seen_in_training(learnt, test_source, test_split)
+    if shown:
+        log.warning(
+            "%s learnt from images of the test, %s %s: figures of images that it has not seen may "
+            "be lower",
+            *(model, test, test_split),
+        )
 
     started = time.perf_counter()
     loaded = encoder.load(path, engine, precision) if path else encoder.pixels(engine, precision)
@@ -372,10 +381,11 @@ def evaluate(
             part.manifest["pca"] = components
     seconds = time.perf_counter() - started
 
-    made_by: dict[str, str | None] | None = None
+    made_by: dict[str, Any] | None = None
     if path:
         made_by = {"path": os.path.abspath(path), "sha256": encoder.digest(path)}
         made_by |= {"engine": loaded.engine, "precision": loaded.precision}
+        made_by["learnt_from"] = learnt
     for name, part in features.items():
         part.manifest |= {"model": model, "encoder": made_by}
         if folder:
@@ -408,7 +418,8 @@ def evaluate(
     result = {
         "model": model,
         "encoder": made_by,
-        "test": {"data": test, "split": test_split, "count": len(tested)},
+        "test": {"data": test, "split": test_split, "count": len(tested)}
+        | {"seen_in_training": shown},
         "train": {"data": train or test, "split": train_split, "count": len(fitted)}
         if fitted
         else None,
@@ -575,12 +586,12 @@ def _train_split(
         InputError: the split is not there, shares images with the test, or lacks labels.
     """
     same, apart = _place(source) == _place(test_source), _apart(source, test_source)
-    tested = set() if same or apart else _files(test_source, test_split)
+    tested = set() if same else _files(test_source, test_split)
 
     def seen(name: str) -> bool:
         if same:
             return name == test_split or "all" in (name, test_split)
-        return not apart and not tested.isdisjoint(_files(source, name))
+        return bool(tested) and not tested.isdisjoint(_files(source, name))
 
     if split is not None:
         source.require(split)
@@ -612,6 +623,44 @@ def _apart(source: Source, test_source: Source) -> bool:
     return not (here.is_relative_to(there) or there.is_relative_to(here))
 
 
+def _seen_in_training(
+    learnt: list[dict[str, Any]] | None, source: Source, split: str
+) -> bool | None:
+    """Whether an encoder learnt from images of a split, by what is told; None where it is not.
+
+    Args:
+        learnt: see `kfeat.serving.export.learnt_from`.
+        source: where the split is.
+        split: the split.
+    """
+    if learnt is None:
+        return None
+    tested = _files(source, split)
+    found = [_holds(data, source, split, tested) for data in learnt]
+    return True if True in found else None if None in found else False
+
+
+def _holds(
+    data: dict[str, Any], source: Source, split: str, tested: set[tuple[int, int]]
+) -> bool | None:
+    from kfeat.data.catalog import open_source
+
+    name, place, version, part = (data.get(key) for key in ("name", "location", "version", "split"))
+    if not isinstance(part, str):
+        return None
+    try:
+        place = os.path.realpath(place) if isinstance(place, str) else name
+        same = version and (name, version) == (source.name, source.version)
+        if same or place == _place(source):
+            return part == split or "all" in (part, split)
+        if not tested or not os.path.isdir(str(place)):
+            return False
+        other = open_source(str(place))
+        return not tested.isdisjoint(_files(other, other.require(part)))
+    except ValueError:  # no images are there any more, or others; or no path can be so
+        return None
+
+
 def _usual(source: Source, apart: bool) -> str:
     """The split to fit to where nobody asks for another; of a place apart nothing is tested."""
     return "all" if apart and source.cut else "train"
@@ -621,10 +670,17 @@ def _place(source: Source) -> str:
     return os.path.realpath(source.location) if source.location else source.name
 
 
-def _files(source: Source, split: str) -> set[str]:
-    """The files that the images of a split lie in, where they do."""
-    place = _place(source)
-    return {os.path.join(place, file) for file in source.files(split)} if source.files else set()
+def _files(source: Source, split: str) -> set[tuple[int, int]]:
+    """The files that the images of a split lie in, where they do: of each its device and inode.
+
+    So that a file is known by its links too.
+    """
+    found = set()
+    for file in source.files(split) if source.files else ():
+        with contextlib.suppress(OSError):  # gone
+            status = os.stat(os.path.join(_place(source), file))
+            found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def _common_size(source: Source) -> int | None:
@@ -637,6 +693,8 @@ def _folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
+    except FileExistsError:
+        raise InputError(f"{folder} is a file: give a folder for the features") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}") from None
     if not writable:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kfeat.errors import InputError, expand
 from kfeat.files import flush, from_json
@@ -70,6 +70,7 @@ def export(
     precision: str = "float32",
     reuse: bool = False,
     home: str | Path | None = None,
+    learnt: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Export a trained encoder as the next version of ``name``.
 
@@ -87,6 +88,8 @@ def export(
         reuse: make no new version where the newest one has the same weights, image size and
             precision.
         home: see `saved_models`.
+        learnt: what it learnt from, for the manifest; None for what is told beside ``path``, see
+            `learnt_from`.
 
     Returns:
         The folder of the version.
@@ -99,7 +102,9 @@ def export(
     path = expand(path)
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file() or file.suffix != ".keras":
-        raise InputError(f"{path} is no complete run and no .keras file")
+        if (path / "recipe.toml").is_file():
+            raise InputError(f"{path} is a run that is not complete: finish it with --resume")
+        raise InputError(f"{path} is no run and no .keras file: give one")
     import tensorflow as tf
 
     encoder = load_keras(file)
@@ -149,13 +154,14 @@ def export(
         "image_size": shape[1],
         "precision": precision,
         "weights_sha256": weights_digest(encoder),
-        "versions": software(),
     }
     newest = versions(root)[-1:]
     if reuse and newest:
         before = manifest(newest[0])
-        if all(before.get(key) == made_from[key] for key in made_from if key != "versions"):
+        if all(before.get(key) == made_from[key] for key in made_from):
             return newest[0]
+    made_from["learnt_from"] = learnt_from(file) if learnt is None else learnt
+    made_from["versions"] = software()
     temporary = root / f".new-{uuid.uuid4().hex}"
     module = tf.Module()
     module.serve = serve
@@ -214,3 +220,41 @@ def manifest(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def learnt_from(path: Path) -> list[dict[str, Any]] | None:
+    """What an encoder learnt from, where that is told beside it: of a run, and of its exports.
+
+    Args:
+        path: a ``.keras`` file, or the folder of a SavedModel.
+
+    Returns:
+        See `learnt`; None where nothing is told.
+    """
+    if path.is_dir():
+        found = manifest(path).get("learnt_from")
+    elif path.name == "model.keras":
+        try:
+            found = learnt(from_json((path.parent / "results.json").read_text("utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    else:
+        return None
+    told = isinstance(found, list) and all(isinstance(entry, dict) for entry in found)
+    return found if told else None
+
+
+def learnt(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an encoder learnt from, by the results of its training.
+
+    Returns:
+        The data, ``name``, ``location``, ``version`` and ``split`` of each, the first ones first:
+        those of the weights that it started from, then its own. Where the weights' are not known,
+        the name is theirs and the split None.
+    """
+    weights, data = results["weights"], results["data"]
+    own = {key: data[key] for key in ("name", "location", "version", "split")}
+    if weights["source"] == "none":
+        return [own]
+    unknown = {"name": weights["source"], "location": None, "version": None, "split": None}
+    return [*(weights.get("learnt_from") or [unknown]), own]

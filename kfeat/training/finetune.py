@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfeat.models import catalog, weights
@@ -15,15 +16,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("kfeat")
 
 
-def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, str]]:
+def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, Any]]:
     """Build the encoder that a recipe starts from; None where it starts at random.
 
     Returns:
-        The encoder, and where its weights came from; see `kfeat.models.weights.load`.
+        The encoder, and where its weights came from, see `kfeat.models.weights.load`, with what
+        they had learnt from, ``learnt_from``, where that is known; see
+        `kfeat.serving.export.learnt`.
 
     Raises:
         InputError: the weights cannot be had, read or fitted in.
     """
+    from kfeat.serving.export import learnt_from
+
     if recipe.weights == "none":
         log.info("weights none: %s starts from random weights", recipe.model)
         idle = ["freeze_batch_norm"] * recipe.freeze_batch_norm
@@ -33,7 +38,9 @@ def start(recipe: Recipe) -> tuple[keras.Model | None, dict[str, str]]:
         return None, {"source": "none"}
     encoder = catalog.build(recipe.model, recipe.image_size)
     renewed = ("features",) if recipe.features == "renew" else ()
-    origin = weights.load(encoder, recipe.weights, renewed)
+    origin: dict[str, Any] = {**weights.load(encoder, recipe.weights, renewed)}
+    if (data := learnt_from(Path(origin["file"]))) is not None:
+        origin["learnt_from"] = data
     if renewed and not encoder.get_layer("features").weights:
         log.info("features renew: the feature layer of %s has no weights", recipe.model)
     elif renewed and not weights.named_as_torchvision(recipe.weights):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import errno
 import fcntl
 import importlib
 import json
@@ -15,6 +16,7 @@ import random
 import shutil
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from kfeat.data import pipeline
 from kfeat.data.catalog import default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand, first_line
-from kfeat.files import check_writable, flush, from_json, write_text, written
+from kfeat.files import check_writable, flush, from_json, remove_unfinished, write_text, written
 from kfeat.models import catalog, weights
 from kfeat.models.precision import resolve
 from kfeat.progress import progress
@@ -148,13 +150,16 @@ def _train_and_export(
     log.info(precision)
     try:
         results = _train(recipe, source, output)
-        exported = export.export(output / "model.keras", reuse=True, home=home)
+        exported = export.export(
+            output / "model.keras", reuse=True, home=home, learnt=export.learnt(results)
+        )
         results["saved_model"] = str(exported)
         results["weights_sha256"] = export.manifest(exported)["weights_sha256"]
         log.info("exported to %s", exported)
         write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
         shutil.rmtree(output / "cache", ignore_errors=True)
     finally:
+        memory.give_back()
         log.setLevel(level)
         log.removeHandler(handler)
         with contextlib.suppress(OSError):  # what it holds back goes to a full disk
@@ -210,7 +215,7 @@ def _locked(output: Path) -> Iterator[None]:
                 "--output"
             ) from None
         except OSError:
-            log.debug("%s is on a file system without locks", output)
+            log.warning("%s cannot be locked there: let no other process train it", output)
         yield
     finally:
         os.close(folder)
@@ -229,6 +234,10 @@ def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str
         unknown: keys of the recipe that only the data decide.
     """
     toml = output / "recipe.toml"
+    if output.exists() and not output.is_dir():
+        raise InputError(
+            f"{output} is a file where the run's folder would go: choose another --output"
+        )
     if not toml.exists():
         files = output.iterdir() if output.is_dir() else ()
         if any(not file.match(f".*.{toml.name}") for file in files):  # killed at once
@@ -256,16 +265,26 @@ def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str
 def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     """Start a run in an empty folder, or check the one to resume; its results if complete."""
     _check_run(output, recipe, resume)
+    remove_unfinished(output)
     toml = output / "recipe.toml"
     if not toml.exists():
         if resume:
             log.info("%s: nothing to resume, starting anew", output)
         write_text(toml, recipes.to_toml(recipe))
         return None
-    if not (output / "results.json").exists():
-        check_writable(output / "train.log")
-        return None
-    return read_results(output)
+    finished = (output / "results.json").exists()
+    encoder = output / "model.keras"
+    if finished and zipfile.is_zipfile(encoder):
+        return read_results(output)
+    check_writable(output / "train.log")
+    if finished:
+        what = "damaged" if encoder.exists() else "missing"
+        if not any((output / "checkpoints").glob("epoch-*")):
+            raise InputError(
+                f"{encoder} is {what}, and so are the run's checkpoints: choose another --output"
+            )
+        log.warning("%s is %s: it is made again from the checkpoints", encoder, what)
+    return None
 
 
 def read_results(run: Path) -> dict[str, Any]:
@@ -294,13 +313,17 @@ def _one_path(before: str, now: str, output: Path) -> bool:
 
 
 def _moved(before: str, now: str) -> bool:
-    """Whether a folder of data is elsewhere now, and no name of a data set that is in no folder.
+    """Whether a folder of data is spelled differently, or is elsewhere now.
 
-    Its images are compared with those of the epochs that are done when these are restored.
+    It must be no name of a data set that is in no folder. Its images are compared with those of
+    the epochs that are done when these are restored.
     """
     old, new = expand(before), expand(now)
-    named = len(old.parts) < 2
-    return not named and old.name == new.name and new.exists() and not old.exists()
+    if not new.is_dir():
+        return False
+    if old.resolve() == new.resolve():
+        return True
+    return len(old.parts) > 1 and old.name == new.name and not old.exists()
 
 
 def _begun(output: Path) -> bool:
@@ -468,13 +491,14 @@ def _load(
 ) -> pipeline.Images:
     """Decode the images of a recipe at its size; ``known`` are the same ones at another."""
     (output / "cache").mkdir(exist_ok=True)
+    taken = 0 if known is None or isinstance(known.images, np.memmap) else known.images.nbytes
     found = pipeline.load(
         source,
         recipe.split,
         recipe.image_size,
         resize=recipe.resize,
         limit=recipe.limit or None,
-        memory_limit=recipe.memory_limit,
+        memory_limit=max(recipe.memory_limit - taken / 2**30, 0),
         cache_dir=output / "cache",
     )
     if known is None:
@@ -641,7 +665,7 @@ class Checkpoints:
             "digest": data.digest(),
         }
         self.versions = software() | {"form of training": str(TRAININGS)}
-        self.weights: dict[str, str] = {}
+        self.weights: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.unranked = 0
         self.seconds = 0.0
@@ -710,6 +734,7 @@ class Checkpoints:
         temporary = self.folder / "new"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
+        self._check_room(model)
         model.save_weights(temporary / "model.weights.h5")
         if len(self.history) > self.unranked and self.best() is self.history[-1]:
             with written(self.folder / "best.weights.h5") as unfinished:
@@ -730,6 +755,22 @@ class Checkpoints:
             shutil.rmtree(folder)
         self.write_csv()
         log.info("epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.5g}" for k, v in figures.items()))
+
+    def _check_room(self, model: keras.Model) -> None:
+        """Raise `OSError` where the disk is too full for an epoch, and for a copy as the best one.
+
+        A disk that is full while h5py writes may end the process by a segmentation fault.
+        """
+        variables = [*model.variables, *model.optimizer.variables]
+        size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables)
+        needed, free = 2 * size + 2**21, shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)}: {free / 2**20:.0f} MiB free where an epoch takes "
+                f"{needed / 2**20:.0f} MiB",
+                str(self.folder),
+            )
 
     def write_csv(self) -> None:
         """Write the history as ``history.csv``."""

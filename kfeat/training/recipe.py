@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kfeat.data.pipeline import RESIZES
-from kfeat.errors import InputError, expand, nearest
+from kfeat.errors import InputError, expand, nearest, plain, spelled
 from kfeat.files import from_toml
 from kfeat.models import catalog, weights
 from kfeat.models.precision import PRECISIONS
@@ -190,6 +190,7 @@ def checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if key not in FIELDS:
             known = f"known keys are {', '.join(FIELDS)}"
             raise InputError(f"{origin}: unknown key {key!r}{nearest(key, FIELDS) or '; ' + known}")
+        value = plain(value)
         expected, words = _TYPES[str(FIELDS[key].type)]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             with contextlib.suppress(OverflowError):  # then it is no number that could be meant
@@ -256,8 +257,9 @@ def compose(model: str, file: str | None = None, **changes: Any) -> Recipe:
         InputError: unknown model, a file that cannot be used, a recipe of another model, or
             an image size that the model cannot take.
     """
+    model = spelled("model", model)
     catalog.find(model)
-    name = file or model
+    name = spelled("recipe", file or model)
     values = find(name)
     if values.setdefault("model", model) != model:
         raise InputError(f"recipe {name} is for the model {values['model']!r}, not {model!r}")

@@ -180,6 +180,13 @@ def test_incomplete_data_are_refused(prepared, tmp_path):
         file.write_bytes(file.read_bytes()[:20])
         with pytest.raises(InputError, match=rf"{words} \(.*\): prepare it again"):
             pipeline.load(open_source(name, data_dir=tmp_path), "train", 4)
+    info = next((tmp_path / "deep").rglob("dataset_info.json"))
+    told = info.read_text()
+    shutil.copyfile(next((prepared / "deep").rglob("*.tfrecord*")), record)
+    info.write_text(re.sub(r'("shardLengths": \[\s*)"\d+"', r'\1"9"', told))
+    assert info.read_text() != told
+    with pytest.raises(InputError, match=r"deep has not the .* it should \(.*\): prepare it again"):
+        pipeline.load(open_source("deep", data_dir=tmp_path), "train", 4)
     record.unlink()
     with pytest.raises(InputError, match=rf"deep is incomplete: .*{record.name} is missing"):
         open_source("deep", data_dir=tmp_path)

@@ -1,6 +1,7 @@
 """The scorecard of an encoder: which images it is fitted to, and which it is judged on."""
 
 import json
+import os
 import shutil
 
 import keras
@@ -95,6 +96,10 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
     link.symlink_to(folder)
     with pytest.raises(InputError, match="have no image in common"):
         kfeat.score(path, str(folder), train=str(link), train_split="test")
+    for split in ("train", "test"):
+        shutil.copytree(folder / split, tmp_path / "links" / split, copy_function=os.symlink)
+    with pytest.raises(InputError, match="have no image in common"):
+        kfeat.score(path, str(folder), train=str(tmp_path / "links"), train_split="test")
     within, options = str(folder / "train"), {"train": str(folder), "k": 3}
     with pytest.raises(InputError, match="have no image in common"):
         kfeat.score(path, within, train_split="train", **options)
@@ -116,6 +121,34 @@ def test_splits_that_share_images_or_classes_that_differ_are_refused(folder, tmp
     for option in ({"k": 0}, {"neighbours": 0}, {"repeats": 0}, {"seed": -1}, {"limit": 0}):
         with pytest.raises(InputError, match=next(iter(option))):
             kfeat.score(path, "no such data", **option)
+
+
+def test_images_that_an_encoder_learnt_from_are_told(folder, tmp_path, caplog):
+    options = {"image_size": 32, "epochs": 1, "split": "train", "limit": 32}
+    first, second = (str(tmp_path / name) for name in ("first", "second"))
+    kfeat.train(kfeat.compose("cae3", data=str(folder), **options), first, home=tmp_path)
+    recipe = kfeat.compose("cae3", data="digits", weights=first, **options)
+    kfeat.train(recipe, second, home=tmp_path)
+    shutil.copytree(folder, tmp_path / "links", copy_function=os.symlink)
+    shutil.copyfile(tmp_path / "first" / "model.keras", tmp_path / "alone.keras")
+
+    def seen(model, data, test, train):
+        caplog.clear()
+        splits = {"test_split": test, "train_split": train}
+        card = kfeat.score(str(model), str(data), k=3, limit=40, home=tmp_path, **splits)
+        told = card["test"]["seen_in_training"]
+        assert ("learnt from images of the test" in caplog.text) == (told is True)
+        return told, card["encoder"]["learnt_from"]
+
+    own = {"name": str(folder), "location": str(folder), "version": None, "split": "train"}
+    exported = tmp_path / "saved_models" / "cae3" / "1"
+    for model in (first, exported):
+        assert seen(model, folder, "train", "test") == (True, [own])
+        assert seen(model, folder, "test", "train") == (False, [own])
+    told, data = seen(second, tmp_path / "links", "train", "test")  # by what it started from
+    assert told is True and [one["name"] for one in data] == [str(folder), "digits"]
+    assert seen(second, folder, "test", "train")[0] is False
+    assert seen(tmp_path / "alone.keras", folder, "train", "test") == (None, None)
 
 
 def test_a_test_split_with_labels_comes_first(folder, tmp_path, monkeypatch):

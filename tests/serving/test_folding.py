@@ -102,6 +102,10 @@ def test_openvino_computes_what_was_trained(trained, precision, images):
     ):
         assert (loaded.engine, loaded.precision) == ("openvino", precision)
         agree(features(loaded, images), expected, precision)
+        one, other = (encoder.embed(loaded, [images] * 4) for _ in range(2))
+        for ours, theirs in zip(one, other, strict=True):  # one run goes on during the other
+            agree(ours, expected, precision)
+            agree(theirs, expected, precision)
 
 
 def test_an_engine_keeps_to_the_models_own_precision(images, tmp_path):

@@ -226,6 +226,36 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
     assert again["saved_model"] == str(tmp_path / "saved_models" / ANY / "2")
     with pytest.raises(InputError, match=r"with another epochs \(2; the run has 1\): ask for"):
         train(recipe(ANY, folder, epochs=2), run, resume=True, home=tmp_path)
+    spelled = recipe(ANY, os.path.relpath(folder) + "/", epochs=1)
+    assert train(spelled, run, resume=True, home=tmp_path) == again
+
+    encoder, trained = run / "model.keras", weights(run / "model.keras")
+    left = run / ".123.history.csv"
+    left.touch()  # by a process that was killed
+    encoder.write_bytes(encoder.read_bytes()[:1000])
+    train(wanted, run, resume=True, home=tmp_path)
+    assert not left.exists()
+    encoder.unlink()
+    with pytest.raises(InputError, match="is a run that is not complete: finish it with --resume"):
+        export.export(run, home=tmp_path)
+    train(wanted, run, resume=True, home=tmp_path)
+    for ours, theirs in zip(weights(encoder), trained, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    encoder.unlink()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(InputError, match="is missing, and so are the run's checkpoints"):
+        train(wanted, run, resume=True, home=tmp_path)
+
+
+def test_a_disk_too_full_for_an_epoch_is_said_before_it_is_written(folder, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**6))
+    with pytest.raises(OSError, match=r"No space left on device: 1 MiB free where an epoch takes"):
+        train(recipe(ANY, folder, epochs=1), tmp_path / "run", home=tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file where the run's folder would go"):
+        train(recipe(ANY, folder, epochs=1), tmp_path / "file", home=tmp_path)
 
 
 def test_resume_refuses_data_that_have_changed(folder, tmp_path, caplog):

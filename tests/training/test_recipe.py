@@ -1,6 +1,7 @@
 import dataclasses
 import tomllib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,18 @@ def test_every_encoder_has_a_recipe_and_every_recipe_composes():
     for name, file in recipes.shipped().items():
         model = tomllib.loads(file.read_text())["model"]
         assert recipes.compose(model, name).model == model
+
+
+def test_numbers_of_numpy_and_paths_are_taken(tmp_path):
+    changes = {"epochs": np.int64(5), "learning_rate": np.float32(0.5), "flip": np.bool_(True)}
+    recipe = recipes.compose("cae1", data=tmp_path, **changes)
+    assert (recipe.epochs, recipe.learning_rate, recipe.flip) == (5, 0.5, True)
+    assert recipe.data == str(tmp_path) and type(recipe.epochs) is int
+    for wrong in ({"epochs": np.float64(5)}, {"epochs": np.arange(2)}, {"data": 5}):
+        with pytest.raises(InputError, match=f"options: {next(iter(wrong))} must be a"):
+            recipes.compose("cae1", **wrong)
+    with pytest.raises(InputError, match="model of type int"):
+        recipes.compose(5)
 
 
 def test_another_data_set_drops_the_split_of_the_recipe():
