@@ -103,9 +103,11 @@ def score(
 
     Returns:
         What `kfeat.scoring.scorecard.score` returns, with ``model``, ``encoder`` ({"path",
-        "sha256", "engine", "precision"}; None for a baseline), ``test`` and ``train`` ({"data",
-        "split", "count"}; train is None where the data have no such split), ``image_size``,
-        ``unreadable`` (image to reason) and ``seconds["features"]``. ``intervals`` are given
+        "sha256", "engine", "precision", "learnt_from"}; None for a baseline; see
+        `kfeat.serving.export.learnt_from`), ``test`` and ``train`` ({"data", "split", "count"};
+        train is None where the data have no such split), ``image_size``, ``unreadable`` (image to
+        reason) and ``seconds["features"]``. ``test["seen_in_training"]`` says whether the encoder
+        learnt from images of the test split, None where it is not told. ``intervals`` are given
         with ``all`` and with a report. With ``all``, ``leaks`` is
         {"method", "threshold", "count", "pairs"}: the number of test images that are all but
         identical to one of the train split (see `kfeat.data.leaks`), and the first ten of

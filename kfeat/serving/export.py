@@ -31,6 +31,9 @@ log = logging.getLogger("kfeat")
 MANIFEST = "assets.extra/kfeat.json"
 """Where a SavedModel says what it was made from; TF Serving leaves that folder alone."""
 
+_TOLD = ("name", "location", "version", "split")
+"""What is told of data that an encoder learnt from."""
+
 
 def saved_models(home: str | Path | None = None) -> Path:
     """The folder of exported encoders: ``saved_models`` in ``home``.
@@ -240,8 +243,9 @@ def learnt_from(path: Path) -> list[dict[str, Any]] | None:
             return None
     else:
         return None
-    told = isinstance(found, list) and all(isinstance(entry, dict) for entry in found)
-    return found if told else None
+    if not isinstance(found, list) or not all(isinstance(data, dict) for data in found):
+        return None
+    return [{key: data.get(key) for key in _TOLD} for data in found]  # anybody may have written it
 
 
 def learnt(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -253,8 +257,8 @@ def learnt(results: dict[str, Any]) -> list[dict[str, Any]]:
         the name is theirs and the split None.
     """
     weights, data = results["weights"], results["data"]
-    own = {key: data[key] for key in ("name", "location", "version", "split")}
+    own = {key: data[key] for key in _TOLD}
     if weights["source"] == "none":
         return [own]
-    unknown = {"name": weights["source"], "location": None, "version": None, "split": None}
+    unknown = dict.fromkeys(_TOLD) | {"name": weights["source"]}
     return [*(weights.get("learnt_from") or [unknown]), own]

@@ -30,7 +30,7 @@ CLUSTERS = 10
 NEIGHBOURS = 5
 """k of k-means and of KNN; the study's."""
 
-SCORES = 3
+SCORES = 4
 """To be raised when what a score holds, or how it is found, changes: those kept are made anew."""
 
 

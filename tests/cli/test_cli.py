@@ -106,6 +106,18 @@ def test_help_needs_no_tensorflow_and_no_numpy(arguments, tmp_path):
     assert done.returncode == 0 and done.stdout and not done.stderr
 
 
+def test_what_the_command_line_offers_is_what_there_is():
+    from kfeat.cli import plot, reproduce, score
+    from kfeat.scoring import neighbours
+    from kfeat.serving import plot as plots
+    from kfeat.study import figures
+
+    assert (plot.FIGURES, plot.COLOURS) == (plots.FIGURES, plots.COLOURS)
+    assert set(plot.MAPS) == set(figures.METHODS)
+    assert score.SEARCHES == neighbours.SEARCHES
+    assert tuple(what for what in reproduce.WHAT if what[:5] != "table") == figures.FIGURES
+
+
 def test_features_are_scored_without_tensorflow(features, tmp_path):
     test, train = features
     options = ["--features", test, "--train-features", train, "--k", 2, "--json"]
