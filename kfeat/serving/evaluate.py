@@ -654,7 +654,11 @@ def _holds(
         place = os.path.realpath(place) if isinstance(place, str) else name
         same = version and (name, version) == (source.name, source.version)
         if same or place == _place(source):
-            return part == split or "all" in (part, split)
+            if part == split or "all" in (part, split):
+                return True
+            # In another state of its files, kfeat may have split them otherwise.
+            changed = source.cut and source.state and source.state() != data.get("state")
+            return None if changed else False
         if not tested or not os.path.isdir(str(place)):
             return False
         other = open_source(str(place))
@@ -696,7 +700,7 @@ def _folder(path: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
     except FileExistsError:
-        raise InputError(f"{folder} is a file: give a folder for the features") from None
+        raise InputError(f"{folder} is a file: give the name of a folder") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}") from None
     if not writable:

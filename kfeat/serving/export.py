@@ -31,7 +31,7 @@ log = logging.getLogger("kfeat")
 MANIFEST = "assets.extra/kfeat.json"
 """Where a SavedModel says what it was made from; TF Serving leaves that folder alone."""
 
-_TOLD = ("name", "location", "version", "split")
+_TOLD = ("name", "location", "version", "split", "state")
 """What is told of data that an encoder learnt from."""
 
 
@@ -252,12 +252,13 @@ def learnt(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What an encoder learnt from, by the results of its training.
 
     Returns:
-        The data, ``name``, ``location``, ``version`` and ``split`` of each, the first ones first:
-        those of the weights that it started from, then its own. Where the weights' are not known,
-        the name is theirs and the split None.
+        The data, ``name``, ``location``, ``version`` and ``split`` of each, and the ``state`` of
+        those that kfeat itself has split, see `kfeat.data.source.Source`. The first ones come
+        first: those of the weights that it started from, then its own. Where the weights' are not
+        known, the name is theirs and the split None.
     """
     weights, data = results["weights"], results["data"]
-    own = {key: data[key] for key in _TOLD}
+    own = {key: data.get(key) for key in _TOLD}
     if weights["source"] == "none":
         return [own]
     unknown = dict.fromkeys(_TOLD) | {"name": weights["source"]}

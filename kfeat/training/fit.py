@@ -442,6 +442,7 @@ def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
             "location": source.location,
             "version": source.version,
             "split": recipe.split,
+            "state": source.state() if source.cut and source.state else None,
             "count": len(training),
             "validation": len(validation),
             "unreadable": data.unreadable,
@@ -761,7 +762,8 @@ class Checkpoints:
 
         A disk that is full while h5py writes may end the process by a segmentation fault.
         """
-        variables = [*model.variables, *model.optimizer.variables]
+        optimizer = getattr(model, "optimizer", None)
+        variables = [*model.variables, *(optimizer.variables if optimizer else ())]
         size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables)
         needed, free = 2 * size + 2**21, shutil.disk_usage(self.folder).free
         if free < needed:

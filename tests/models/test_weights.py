@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_read_is_named(state, tmp_path):
     for file, words in {
         "half.safetensors": "half.safetensors cannot be read as safetensors",
         "text.safetensors": "text.safetensors cannot be read as safetensors",
-        "text.keras": "text.keras cannot be loaded as a Keras model",
+        "text.keras": "text.keras is damaged, or no .keras file",
         "notes.txt": "notes.txt: unknown kind of file",
         "run": "run: the run is not complete: finish it with --resume",
         ".": "the folder is no run",

@@ -88,6 +88,6 @@ def test_thumbnails_fit_the_largest_sprite(count):
 
 def test_a_folder_that_cannot_be_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="file is a file: give the name of a folder"):
         kfeat.score("pixels", "nowhere", projector=tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"

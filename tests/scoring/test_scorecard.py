@@ -276,7 +276,7 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     good = np.ones([4, 3], np.float32)
     refused("none.npz", "no such file")
     (tmp_path / "folder.npz").mkdir()
-    refused("folder.npz", "no such file")
+    refused("folder.npz", "folder.npz: no file: give")
     (tmp_path / "text.npz").write_text("features")
     refused("text.npz", "not an .npz file")
     np.save(tmp_path / "plain.npy", good)

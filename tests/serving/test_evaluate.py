@@ -141,6 +141,7 @@ def test_images_that_an_encoder_learnt_from_are_told(folder, tmp_path, caplog):
         return told, card["encoder"]["learnt_from"]
 
     own = {"name": str(folder), "location": str(folder), "version": None, "split": "train"}
+    own["state"] = None
     exported = tmp_path / "saved_models" / "cae3" / "1"
     for model in (first, exported):
         assert seen(model, folder, "train", "test") == (True, [own])
@@ -149,6 +150,15 @@ def test_images_that_an_encoder_learnt_from_are_told(folder, tmp_path, caplog):
     assert told is True and [one["name"] for one in data] == [str(folder), "digits"]
     assert seen(second, folder, "test", "train")[0] is False
     assert seen(tmp_path / "alone.keras", folder, "train", "test") == (None, None)
+
+    cut = shutil.copytree(folder / "train", tmp_path / "cut")
+    about = own | {"location": str(cut), "state": kfeat.open_source(cut).state()}
+    results = tmp_path / "first" / "results.json"
+    results.write_text(json.dumps({"weights": {"source": "none"}, "data": about}))
+    assert seen(first, cut, "test", "train") == (False, [about])
+    assert seen(first, cut, "all", None)[0] is True
+    next(cut.glob("*/*.png")).unlink()  # and what it learnt from may be in the test by now
+    assert seen(first, cut, "test", "train") == (None, [about])
 
 
 def test_a_test_split_with_labels_comes_first(folder, tmp_path, monkeypatch):
@@ -260,7 +270,7 @@ def test_a_keras_model_that_is_no_encoder_is_refused(tmp_path):
     pooled = keras.layers.GlobalAveragePooling2D()(images)
     for name, model, words in [
         ("two", keras.Model(images, [pooled, pooled * 2]), "one input and one output"),
-        ("own", Own(), "cannot be loaded as a Keras model|one input and one output"),
+        ("own", Own(), "holds Own, whose code is not Keras's|one input and one output"),
         ("unbuilt", keras.Sequential([keras.layers.Flatten()]), "one input and one output"),
     ]:
         if name == "own":

@@ -11,6 +11,7 @@ from kfeat import build, compose, train
 from kfeat.errors import InputError
 from kfeat.models import catalog
 from kfeat.models.weights import load_keras, torchvision_targets
+from kfeat.serving.export import learnt
 from kfeat.training import finetune, fit
 
 pytestmark = pytest.mark.xdist_group("finetune")  # one worker makes the fixture
@@ -139,7 +140,9 @@ def test_pre_trained_interrupted_and_resumed_without_the_weights(folder, tmp_pat
         "source": str(tmp_path / "a"),
         "file": str(source),
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "learnt_from": learnt(first),
     }
+    assert [data["split"] for data in learnt(whole)] == ["train", "train"]
     log = (tmp_path / "whole" / "train.log").read_text()
     assert f"weights {source}" in log and "the decoder starts at random" in log
     before, after = (weights(load_keras(x)) for x in (source, tmp_path / "whole" / "model.keras"))
