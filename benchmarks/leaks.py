@@ -1,8 +1,8 @@
 """Count which copies of images the leak check finds, and which other images it takes for copies.
 
 Train crops of the embedded photographs are written again as JPEG of quality 90 and 50, or enlarged
-by half; each copy counts as found where any train crop is near-identical to it. The test crops, of
-which none shares a pixel with a train crop, are compared with all of these: those found are false.
+by half; each copy counts as found where any of these crops is near-identical to it. The test crops
+are compared with all train crops; as none shares a pixel with these, those found are false.
 
     python benchmarks/leaks.py
     python benchmarks/leaks.py --crops 1000 --json

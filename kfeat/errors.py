@@ -31,7 +31,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def plain(value: Any) -> Any:
     """A value that a user gave from Python, of NumPy's types or a path, as Python's own or text."""
     if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
+        return os.fsdecode(value)
     return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 1) else value
 
 
@@ -58,7 +58,7 @@ def spelled(what: str, name: str | os.PathLike[str]) -> str:
     """
     if not isinstance(name, str | os.PathLike):
         raise InputError(f"{what} of type {type(name).__name__}: give a name or a path")
-    return str(os.fspath(name))
+    return os.fsdecode(name)
 
 
 def on_one_line(text: str) -> str:
@@ -77,7 +77,7 @@ def expand(path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"path of type {type(path).__name__}: give a text or a Path")
-    text = str(os.fspath(path))
+    text = os.fsdecode(path)
     expanded = Path(at_home := os.path.expanduser(text))
     if text.startswith("~") and at_home == text:
         raise InputError(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,17 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}.{path.name[-60:]}")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed left in a folder, where no other writes into it."""
+def remove_unfinished(folder: Path, names: Collection[str]) -> None:
+    """Remove what processes that were killed left of files that are in a folder, or were to be.
+
+    Args:
+        folder: where no other process writes.
+        names: of the files.
+    """
     for file in folder.glob(".*"):
-        if re.match(r"\.\d+\.", file.name):
-            file.unlink()
+        if re.sub(r"^\.\d+\.", "", file.name) in names:
+            with suppress(OSError):
+                file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

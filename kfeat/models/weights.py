@@ -324,11 +324,12 @@ def _foreign(path: Path) -> list[str]:
                 look(part)
 
     with (
-        contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
+        contextlib.suppress(Exception),  # a damaged file makes the reader stumble in any way
         zipfile.ZipFile(path) as archive,
         archive.open("config.json") as file,
     ):
-        look([from_json(file.read(2**26).decode())])
+        whole = from_json(file.read(2**26).decode())
+        look([{key: value for key, value in whole.items() if key != "compile_config"}])
     return sorted(found)
 
 

@@ -345,8 +345,8 @@ def evaluate(
     shown = _seen_in_training(learnt, test_source, test_split)
     if shown:
         log.warning(
-            "%s learnt from images of the test, %s %s: figures of images that it has not seen may "
-            "be lower",
+            "%s learnt from %s %s, the images of the test or some of them: figures of images that "
+            "it has not seen may be lower",
             *(model, test, test_split),
         )
 
@@ -637,33 +637,42 @@ def _seen_in_training(
     """
     if learnt is None:
         return None
-    tested = _files(source, split)
-    found = [_holds(data, source, split, tested) for data in learnt]
+    found = [_holds(data, source, split) for data in learnt]
     return True if True in found else None if None in found else False
 
 
-def _holds(
-    data: dict[str, Any], source: Source, split: str, tested: set[tuple[int, int]]
-) -> bool | None:
-    from kfeat.data.catalog import open_source
+def _holds(data: dict[str, Any], source: Source, split: str) -> bool | None:
+    """Whether data that an encoder learnt from hold images of a split; None where nobody knows."""
+    from kfeat.data.catalog import EMBEDDED, open_source
 
     name, place, version, part = (data.get(key) for key in ("name", "location", "version", "split"))
     if not isinstance(part, str):
         return None
+    if place is None and name in EMBEDDED:
+        return source.location is None and (name, part) == (source.name, split)
+    if not isinstance(place, str):
+        return None
+    if source.location is None:
+        return False
     try:
-        place = os.path.realpath(place) if isinstance(place, str) else name
-        same = version and (name, version) == (source.name, source.version)
-        if same or place == _place(source):
-            if part == split or "all" in (part, split):
-                return True
-            # In another state of its files, kfeat may have split them otherwise.
-            changed = source.cut and source.state and source.state() != data.get("state")
-            return None if changed else False
-        if not tested or not os.path.isdir(str(place)):
-            return False
-        other = open_source(str(place))
-        return not tested.isdisjoint(_files(other, other.require(part)))
-    except ValueError:  # no images are there any more, or others; or no path can be so
+        here, there = _place(source), os.path.realpath(place)
+        if (there, part) == (here, split) or (
+            there == here and source.cut and "all" in (part, split)
+        ):
+            return True
+        if version or source.version:  # TFDS's, which are not files of their own
+            if there == here or (name, version) == (source.name, source.version):
+                return part == split
+            # Elsewhere it may be the same, or another one of a configuration so called.
+            return None if Path(there).parts[-2:] == Path(here).parts[-2:] else False
+        if there != here and not os.path.isdir(there):  # gone, moved here perhaps
+            return None
+        other = source if there == here else open_source(there)
+        # In another state of its files, kfeat may have split them otherwise.
+        if data.get("state") != (other.state() if other.cut and other.state else None):
+            return None
+        return not _files(source, split).isdisjoint(_files(other, other.require(part)))
+    except ValueError:  # there are no images any more, or others; or no path can be so
         return None
 
 
@@ -681,10 +690,10 @@ def _files(source: Source, split: str) -> set[tuple[int, int]]:
 
     So that a file is known by its links too.
     """
-    found = set()
+    place, found = _place(source), set()
     for file in source.files(split) if source.files else ():
         with contextlib.suppress(OSError):  # gone
-            status = os.stat(os.path.join(_place(source), file))
+            status = os.stat(os.path.join(place, file))
             found.add((status.st_dev, status.st_ino))
     return found
 

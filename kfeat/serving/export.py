@@ -239,7 +239,7 @@ def learnt_from(path: Path) -> list[dict[str, Any]] | None:
     elif path.name == "model.keras":
         try:
             found = learnt(from_json((path.parent / "results.json").read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
     else:
         return None

@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kfeat.data import pipeline
-from kfeat.data.catalog import default_split, open_source
+from kfeat.data.catalog import EMBEDDED, default_split, open_source
 from kfeat.data.source import Source
 from kfeat.errors import InputError, expand, first_line
 from kfeat.files import check_writable, flush, from_json, remove_unfinished, write_text, written
@@ -44,6 +44,9 @@ log = logging.getLogger("kfeat")
 
 UNDECAYED = ["gamma", "beta", "bias"]
 """Names of the variables that have no weight decay."""
+
+WRITTEN = ("recipe.toml", "history.csv", "best.weights.h5", "model.keras", "results.json")
+"""Files of a run that are written under another name first."""
 
 TRAININGS = 4
 """To be raised when a recipe comes to teach something else, by other augmentation or another
@@ -265,7 +268,8 @@ def _check_run(output: Path, recipe: Recipe, resume: bool, unknown: Sequence[str
 def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
     """Start a run in an empty folder, or check the one to resume; its results if complete."""
     _check_run(output, recipe, resume)
-    remove_unfinished(output)
+    remove_unfinished(output, WRITTEN)
+    remove_unfinished(output / "checkpoints", WRITTEN)
     toml = output / "recipe.toml"
     if not toml.exists():
         if resume:
@@ -315,15 +319,17 @@ def _one_path(before: str, now: str, output: Path) -> bool:
 def _moved(before: str, now: str) -> bool:
     """Whether a folder of data is spelled differently, or is elsewhere now.
 
-    It must be no name of a data set that is in no folder. Its images are compared with those of
-    the epochs that are done when these are restored.
+    A name may be that of a data set, so that it stands for no folder that is spelled as a path. The
+    images are compared with those of the epochs that are done when these are restored.
     """
     old, new = expand(before), expand(now)
-    if not new.is_dir():
+    names = [
+        Path(text).name == text.rstrip(os.sep) and text[:1] not in ".~" for text in (before, now)
+    ]
+    if names[0] != names[1] or {before, now} & {*EMBEDDED} or not new.is_dir():
         return False
-    if old.resolve() == new.resolve():
-        return True
-    return len(old.parts) > 1 and old.name == new.name and not old.exists()
+    moved = not names[0] and old.name == new.name and not old.exists()
+    return moved or old.resolve() == new.resolve()
 
 
 def _begun(output: Path) -> bool:
@@ -765,8 +771,9 @@ class Checkpoints:
         optimizer = getattr(model, "optimizer", None)
         variables = [*model.variables, *(optimizer.variables if optimizer else ())]
         size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables)
-        needed, free = 2 * size + 2**21, shutil.disk_usage(self.folder).free
-        if free < needed:
+        needed, disk = 2 * size + 2**21, shutil.disk_usage(self.folder)
+        free = disk.free
+        if disk.total and free < needed:  # some file systems tell nothing
             raise OSError(
                 errno.ENOSPC,
                 f"{os.strerror(errno.ENOSPC)}: {free / 2**20:.0f} MiB free where an epoch takes "

@@ -2,6 +2,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -171,6 +172,13 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
     keras.Model(images, vectors).save(tmp_path / "code.keras")
     with pytest.raises(InputError, match=r"code\.keras holds Lambda, Mine, .*give a SavedModel"):
         encoder.load(tmp_path / "code.keras")
+    with zipfile.ZipFile(tmp_path / "bad.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", 100 * "config")
+    damaged = bytearray((tmp_path / "bad.keras").read_bytes())
+    damaged[42:46] = b"\xff\xff\xff\xff"
+    (tmp_path / "bad.keras").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"bad\.keras cannot be loaded as a Keras model"):
+        encoder.load(tmp_path / "bad.keras")
 
 
 def test_what_cannot_be_found_or_read_is_named(trained, tmp_path):

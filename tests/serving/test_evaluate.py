@@ -14,9 +14,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import kfeat
 from kfeat.data import pipeline
+from kfeat.data.source import Source
 from kfeat.errors import InputError
 from kfeat.scoring.features import load_features
-from kfeat.serving.evaluate import score_models
+from kfeat.serving.evaluate import _seen_in_training, score_models
+from kfeat.serving.export import learnt_from
 
 
 @pytest.mark.parametrize("model", ["pixels", "pca128"])
@@ -137,7 +139,7 @@ def test_images_that_an_encoder_learnt_from_are_told(folder, tmp_path, caplog):
         splits = {"test_split": test, "train_split": train}
         card = kfeat.score(str(model), str(data), k=3, limit=40, home=tmp_path, **splits)
         told = card["test"]["seen_in_training"]
-        assert ("learnt from images of the test" in caplog.text) == (told is True)
+        assert ("the images of the test or some of them" in caplog.text) == (told is True)
         return told, card["encoder"]["learnt_from"]
 
     own = {"name": str(folder), "location": str(folder), "version": None, "split": "train"}
@@ -159,6 +161,49 @@ def test_images_that_an_encoder_learnt_from_are_told(folder, tmp_path, caplog):
     assert seen(first, cut, "all", None)[0] is True
     next(cut.glob("*/*.png")).unlink()  # and what it learnt from may be in the test by now
     assert seen(first, cut, "test", "train") == (None, [about])
+    moved = shutil.move(cut, tmp_path / "moved")
+    assert seen(first, moved, "test", "train") == (None, [about])
+    os.link(next((folder / "train").glob("*/*.png")), tmp_path / "link.png")
+    for split in ("train", "test"):
+        (tmp_path / "divided" / split / "coffee").mkdir(parents=True)
+        os.link(tmp_path / "link.png", tmp_path / "divided" / split / "coffee" / "one.png")
+    about = own | {"location": str(tmp_path / "divided")}
+    results.write_text(json.dumps({"weights": {"source": "none"}, "data": about}))
+    divided = kfeat.open_source(tmp_path / "divided")
+    assert _seen_in_training(learnt_from(tmp_path / "first" / "model.keras"), divided, "test")
+    for odd in ('{"weights": {"source": "none"}, "data": null}', '{"data": 5}', "[]", "{"):
+        results.write_text(odd)
+        assert learnt_from(tmp_path / "first" / "model.keras") is None
+
+
+STL10 = {"name": "stl10", "location": "/a/stl10/1.0.0", "version": "1.0.0", "split": "train"}
+PHOTOS = {"name": "photos", "location": None, "version": None, "split": "train"}
+
+
+@pytest.mark.parametrize(
+    ("learnt", "name", "location", "version", "split", "expected"),
+    [
+        (STL10, "stl10", "/a/stl10/1.0.0", "1.0.0", "train", True),
+        (STL10, "stl10", "/a/stl10/1.0.0", "1.0.0", "test", False),
+        (STL10, "stl10", "/b/stl10/1.0.0", "1.0.0", "train", True),
+        (STL10, "/b/stl10", "/b/stl10/1.0.0", "1.0.0", "train", None),
+        (STL10, "cifar10", "/a/cifar10/3.0.2", "3.0.2", "train", False),
+        (STL10, "/pictures", "/pictures", None, "train", False),
+        (STL10, "photos", None, None, "train", False),
+        (PHOTOS, "photos", None, None, "train", True),
+        (PHOTOS, "photos", None, None, "test", False),
+        (PHOTOS, "digits", None, None, "train", False),
+        (PHOTOS, "/pictures", "/pictures", None, "train", False),
+        (dict.fromkeys(STL10) | {"name": "imagenet"}, "photos", None, None, "train", None),
+        ({"name": [], "location": 5, "split": "train"}, "photos", None, None, "train", None),
+        (STL10 | {"location": "\0"}, "/b", "/b", None, "train", None),
+        (STL10 | {"split": {}}, "stl10", "/a/stl10/1.0.0", "1.0.0", "train", None),
+    ],
+)
+def test_data_are_known_by_place_name_and_version(learnt, name, location, version, split, expected):
+    splits = {"train": 1, "test": 1}
+    source = Source(name, None, splits, frozenset(), None, location=location, version=version)
+    assert _seen_in_training([learnt], source, split) is expected
 
 
 def test_a_test_split_with_labels_comes_first(folder, tmp_path, monkeypatch):

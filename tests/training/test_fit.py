@@ -231,10 +231,12 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
 
     encoder, trained = run / "model.keras", weights(run / "model.keras")
     left = run / ".123.history.csv"
-    left.touch()  # by a process that was killed
+    other = run / ".123.notes"
+    for file in (left, other, run / "checkpoints" / ".123.best.weights.h5"):
+        file.touch()  # by a process that was killed, and by the user
     encoder.write_bytes(encoder.read_bytes()[:1000])
     train(wanted, run, resume=True, home=tmp_path)
-    assert not left.exists()
+    assert other.exists() and not left.exists() and not [*run.glob("checkpoints/.*")]
     encoder.unlink()
     with pytest.raises(InputError, match="is a run that is not complete: finish it with --resume"):
         export.export(run, home=tmp_path)
@@ -245,6 +247,16 @@ def test_resume_of_a_complete_run_exports_only_what_is_missing(folder, tmp_path)
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(InputError, match="is missing, and so are the run's checkpoints"):
         train(wanted, run, resume=True, home=tmp_path)
+
+
+def test_a_name_of_data_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("run").mkdir()
+    Path("run", "recipe.toml").write_text(recipes.to_toml(recipe(ANY, "photos")))
+    for folder in ("./photos", "photos/", str(tmp_path / "photos")):
+        with pytest.raises(InputError, match="cannot be resumed with another data"):
+            train(recipe(ANY, folder), "run", resume=True, home=tmp_path)
 
 
 def test_a_disk_too_full_for_an_epoch_is_said_before_it_is_written(folder, tmp_path, monkeypatch):
