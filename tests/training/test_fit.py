@@ -178,15 +178,18 @@ def test_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_run(tmp_pa
 
 
 def test_early_epochs_see_smaller_images_and_go_on_to_the_bit_with_larger_ones(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, monkeypatch, caplog
 ):
     from kfeat.training.fit import Checkpoints, passes
 
     options = {"epochs": 2, "learning_rate": 1e-3}
     early = {"image_size": 64, "shift": 4, "early_image_size": 32, "early_epochs": 1}
+    early["memory_limit"] = (80 * 64 * 64 * 3 + 1000) / 2**30  # for the large images only
+    caplog.set_level("INFO", "kfeat")
     wanted = recipe("resnet18", folder, **options, **early)
     assert [passes(wanted, 2, size) for size in (64, 32)] == [1.25, 5]  # a quarter of the pixels
     whole = train(wanted, tmp_path / "whole", home=tmp_path)
+    assert caplog.text.count("does not fit into") == 1
     first, _ = csv.DictReader((tmp_path / "whole" / "history.csv").open())
     assert encoder.load(tmp_path / "whole" / "model.keras").image_size == 64
 
