@@ -420,8 +420,12 @@ def evaluate(
     result = {
         "model": model,
         "encoder": made_by,
-        "test": {"data": test, "split": test_split, "count": len(tested)}
-        | {"seen_in_training": shown},
+        "test": {
+            "data": test,
+            "split": test_split,
+            "count": len(tested),
+            "seen_in_training": shown,
+        },
         "train": {"data": train or test, "split": train_split, "count": len(fitted)}
         if fitted
         else None,
