@@ -283,7 +283,7 @@ def _open_run(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | No
     check_writable(output / "train.log")
     if finished:
         what = "damaged" if encoder.exists() else "missing"
-        if not any((output / "checkpoints").glob("epoch-*")):
+        if not _has_epoch(output):
             raise InputError(
                 f"{encoder} is {what}, and so are the run's checkpoints: choose another --output"
             )
@@ -334,7 +334,12 @@ def _moved(before: str, now: str) -> bool:
 
 def _begun(output: Path) -> bool:
     """Whether a run has learnt anything: it needs no weights to start from any more."""
-    return (output / "results.json").exists() or any((output / "checkpoints").glob("epoch-*"))
+    return (output / "results.json").exists() or _has_epoch(output)
+
+
+def _has_epoch(output: Path) -> bool:
+    """Whether a run has a checkpoint to go on from."""
+    return any((output / "checkpoints").glob("epoch-*"))
 
 
 def _train(recipe: Recipe, source: Source, output: Path) -> dict[str, Any]:
