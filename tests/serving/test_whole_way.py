@@ -14,7 +14,6 @@ from kfeat.scoring.features import load_features
     ("model", "data"),
     [
         ("unet", "photos"),
-        ("resnet50", "photos"),
         ("cae1", "folder"),
         ("resnet18", "folder"),
     ],
