@@ -188,22 +188,29 @@ def test_early_epochs_see_smaller_images_and_go_on_to_the_bit_with_larger_ones(
     caplog.set_level("INFO", "kfeat")
     wanted = recipe("resnet18", folder, **options, **early)
     assert [passes(wanted, 2, size) for size in (64, 32)] == [1.25, 5]  # a quarter of the pixels
-    whole = train(wanted, tmp_path / "whole", home=tmp_path)
-    assert caplog.text.count("does not fit into") == 1
-    first, _ = csv.DictReader((tmp_path / "whole" / "history.csv").open())
-    assert encoder.load(tmp_path / "whole" / "model.keras").image_size == 64
-
     save = Checkpoints.save
+
+    def kept(*arguments):
+        save(*arguments)
+        if not (tmp_path / "killed").exists():
+            shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     def killed(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", kept)
+        whole = train(wanted, tmp_path / "whole", home=tmp_path)
+    assert caplog.text.count("does not fit into") == 1
+    first, _ = csv.DictReader((tmp_path / "whole" / "history.csv").open())
+    assert encoder.load(tmp_path / "whole" / "model.keras").image_size == 64
+
     small = recipe("resnet18", folder, **options, image_size=32, shift=2)
-    for name, begun in {"small": small, "killed": wanted}.items():
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Checkpoints, "save", killed)
-            train(begun, tmp_path / name, home=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save", killed)
+        train(small, tmp_path / "small", home=tmp_path)
+    for name in ("small", "killed"):
         (row,) = csv.DictReader((tmp_path / name / "history.csv").open())
         assert row == first
     resumed = train(wanted, tmp_path / "killed", resume=True, home=tmp_path)
